@@ -1,0 +1,25 @@
+"""The one exception that reaches a user as a single clear line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Bad input: the message is one line that names the key, file or value and what would be right."""
+
+
+def unknown_name(kind: str, name: object, choices: Iterable[object]) -> UserError:
+    """An error for a name that is not among the choices, with the nearest valid one.
+
+    Parameters
+    ----------
+    kind : what is named, such as ``"recipe"``.
+    name : the name that was given.
+    choices : the valid names.
+    """
+    valid = [str(choice) for choice in choices]
+    nearest = difflib.get_close_matches(str(name), valid, n=1)
+    hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
+    return UserError(f"unknown {kind} '{name}'{hint} (valid: {', '.join(valid)})")

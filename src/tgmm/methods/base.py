@@ -1,0 +1,32 @@
+"""What every estimation method returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from tgmm.mixture import Mixture
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """Estimates for a batch of tasks.
+
+    Attributes
+    ----------
+    mixture : the estimates; NaN in the tasks that failed.
+    iterations : Tensor (B,) of int64, iterations carried out (over all starts); zero where the notion does not apply.
+    failures : reason for each failed task, by its position in the batch. A failure is reported, never dropped.
+    """
+
+    mixture: Mixture
+    iterations: Tensor
+    failures: dict[int, str] = field(default_factory=dict)
+
+    def failed(self) -> Tensor:
+        """Bool tensor (B,), True where the method gave no estimate."""
+        mask = torch.zeros(self.mixture.n_tasks, dtype=torch.bool)
+        mask[list(self.failures)] = True
+        return mask

@@ -1,0 +1,197 @@
+"""Random mixture-estimation tasks, as the paper draws them (section 4.1 and appendix of arXiv 2505.11918).
+
+A task is a function of its seed and index alone: it does not depend on the batch that it is drawn in, on the order
+of the batches or on the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tgmm.counter_random import ATTEMPT_BITS, random_normal, random_uniform, random_words
+from tgmm.errors import UserError, unknown_name
+from tgmm.mixture import Mixture
+
+MEAN_RANGE = 5.0
+COSINE_LIMIT = 0.8
+WEIGHT_RANGE = (0.2, 0.8)
+SCALE_FACTOR = 2.0
+COVARIANCES = ("isotropic", "anisotropic")
+ATTEMPTS_AT_ONCE = 32
+
+STREAM_MEANS, STREAM_WEIGHTS, STREAM_SCALES, STREAM_LENGTH, STREAM_SIZE = 0, 1, 2, 3, 4
+STREAM_LABELS, STREAM_NOISE = 5, 6
+STREAM_HELDOUT_LABELS, STREAM_HELDOUT_NOISE = 7, 8
+STREAM_INITIAL = 16
+
+
+@dataclass(frozen=True)
+class TaskBatch:
+    """Tasks with their points.
+
+    Attributes
+    ----------
+    mixture : the true parameters, K padded to the largest in the batch with components of weight zero.
+    points : Tensor (B, N, d).
+    labels : Tensor (B, N) of int64, the component that each point was drawn from.
+    n_components : Tensor (B,) of int64.
+    """
+
+    mixture: Mixture
+    points: Tensor
+    labels: Tensor
+    n_components: Tensor
+
+
+def sample_mixtures(
+    seed: int, index: Tensor, n_components: int | Tensor, dimension: int, covariance: str = "isotropic"
+) -> Mixture:
+    """Draw the parameters of one mixture per index, float64.
+
+    Means are uniform on [-5, 5]^d, redrawn together while any two have a cosine similarity of 0.8 or more (opposite
+    means are allowed). Weights are uniform on [0.2, 0.8], sorted ascending, normalised. Anisotropic tasks have
+    standard deviations 2 softplus(m / 5) with m drawn as a set of means is.
+
+    Parameters
+    ----------
+    seed : int in [0, 2^63).
+    index : Tensor (B,) of int64; the device of the result is its device.
+    n_components : K, for all tasks or one for each (then the result is padded with components of weight zero).
+    dimension : d.
+    covariance : "isotropic" (unit covariances) or "anisotropic" (diagonal).
+
+    Raises
+    ------
+    UserError
+        For a covariance that is neither, or K or d below one.
+    """
+    if covariance not in COVARIANCES:
+        raise unknown_name("covariance", covariance, COVARIANCES)
+    counts = torch.as_tensor(n_components, device=index.device).expand(index.shape)
+    largest = int(counts.max())
+    if dimension < 1 or int(counts.min()) < 1:
+        raise UserError(f"n_components and dimension must be at least 1 (got {int(counts.min())} and {dimension})")
+    unused = torch.arange(largest, device=index.device) >= counts[:, None]
+    means = _sample_means(seed, STREAM_MEANS, index, unused, dimension)
+    scales = None
+    if covariance == "anisotropic":
+        raw = _sample_means(seed, STREAM_SCALES, index, unused, dimension)
+        scales = SCALE_FACTOR * torch.nn.functional.softplus(raw / MEAN_RANGE)
+    return Mixture(_sample_weights(seed, index, unused), means.masked_fill(unused[..., None], 0.0), scales)
+
+
+def _sample_weights(seed: int, index: Tensor, unused: Tensor) -> Tensor:
+    low, high = WEIGHT_RANGE
+    raw = low + (high - low) * random_uniform(seed, STREAM_WEIGHTS, index, unused.shape[1])
+    ordered = raw.masked_fill(unused, torch.inf).sort(dim=1).values.masked_fill(unused, 0.0)
+    total = sum(ordered.unbind(1))  # one addition after the other: the same bits on any device
+    return ordered / total[:, None]
+
+
+def _sample_means(seed: int, stream: int, index: Tensor, unused: Tensor, dimension: int) -> Tensor:
+    """The first accepted attempt of every task; attempts are numbered, so blocks of any size give the same result."""
+    n_tasks, n_components = unused.shape
+    means = torch.zeros(n_tasks, n_components, dimension, dtype=torch.float64, device=index.device)
+    pending = torch.arange(n_tasks, device=index.device)
+    first, at_once = 0, 1
+    while len(pending):
+        if first + at_once >= 1 << ATTEMPT_BITS:
+            raise UserError(f"no means with pairwise cosine below {COSINE_LIMIT} for K={n_components}, d={dimension}")
+        attempt = torch.arange(first, first + at_once, device=index.device)
+        uniform = random_uniform(seed, stream, index[pending, None], n_components * dimension, attempt)
+        candidates = MEAN_RANGE * (2.0 * uniform - 1.0)
+        candidates = candidates.unflatten(-1, (n_components, dimension))
+        accepted = largest_cosine(candidates, unused[pending, None]) < COSINE_LIMIT
+        found, choice = accepted.any(1), accepted.long().argmax(1)
+        means[pending[found]] = candidates[found, choice[found]]
+        pending = pending[~found]
+        first, at_once = first + at_once, ATTEMPTS_AT_ONCE
+    return means
+
+
+def largest_cosine(means: Tensor, unused: Tensor | None = None) -> Tensor:
+    """The largest cosine similarity of two different means.
+
+    Parameters
+    ----------
+    means : Tensor (..., K, d).
+    unused : bool Tensor broadcastable to (..., K): components to leave out.
+
+    Returns
+    -------
+    Tensor (...), -1 where fewer than two means are compared.
+    """
+    unit = means / means.norm(dim=-1, keepdim=True)
+    same = torch.eye(means.shape[-2], dtype=torch.bool, device=means.device)
+    skip = same if unused is None else same | unused[..., :, None] | unused[..., None, :]
+    return (unit @ unit.mT).masked_fill(skip, -1.0).flatten(-2).amax(-1)
+
+
+def sample_points(
+    mixture: Mixture, seed: int, index: Tensor, n_points: int, *, heldout: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Points of each mixture, float32, and their labels. The first N points do not depend on ``n_points``.
+
+    Parameters
+    ----------
+    mixture : parameters of B tasks, float64 (so that the points are the same bits everywhere).
+    seed, index : as for :func:`sample_mixtures`.
+    n_points : N.
+    heldout : draw from a second, disjoint stream: fresh points of the same mixtures.
+
+    Returns
+    -------
+    points : Tensor (B, N, d) of float32.
+    labels : Tensor (B, N) of int64.
+    """
+    stream_labels = STREAM_HELDOUT_LABELS if heldout else STREAM_LABELS
+    stream_noise = STREAM_HELDOUT_NOISE if heldout else STREAM_NOISE
+    uniform = random_uniform(seed, stream_labels, index, n_points)
+    labels = torch.zeros_like(uniform, dtype=torch.int64)
+    cumulative = torch.zeros_like(uniform[:, :1])
+    for component in range(mixture.n_components - 1):
+        cumulative = cumulative + mixture.weights[:, component, None]
+        labels += uniform >= cumulative
+    # Padding has weight zero, so a uniform number above a rounded sum of one must not reach it.
+    labels = torch.minimum(labels, (mixture.weights > 0).sum(1, keepdim=True) - 1)
+    noise = random_normal(seed, stream_noise, index, n_points * mixture.dimension)
+    noise = noise.unflatten(-1, (n_points, mixture.dimension))
+    chosen = labels[..., None].expand(-1, -1, mixture.dimension)
+    if mixture.standard_deviations is not None:
+        noise = noise * mixture.standard_deviations.gather(1, chosen)
+    return (mixture.means.gather(1, chosen) + noise).float(), labels
+
+
+def sample_length(seed: int, batch: int, longest: int) -> int:
+    """A training batch's number of points: uniform on {longest / 2, ..., longest} (rounded up)."""
+    shortest = (longest + 1) // 2
+    word = int(random_words(seed, STREAM_LENGTH, torch.tensor([batch]), 1))
+    return shortest + (word * (longest - shortest + 1) >> 32)
+
+
+def sample_component_counts(seed: int, index: Tensor, choices: tuple[int, ...]) -> Tensor:
+    """The K of every task, an int64 Tensor (B,): each choice once in every run of ``len(choices)`` indices.
+
+    A random rotation for each run keeps K independent of a batch's layout while every K is seen equally often.
+    """
+    count = len(choices)
+    rotation = random_words(seed, STREAM_SIZE, index // count, 1)[..., 0] % count
+    return torch.tensor(choices, device=index.device)[(index + rotation) % count]
+
+
+def sample_training_batch(
+    seed: int, batch: int, size: int, *, dimension: int, covariance: str, n_components: tuple[int, ...], longest: int,
+    device: torch.device | str = "cpu",
+) -> TaskBatch:  # fmt: skip
+    """The ``batch``-th batch of a training stream: ``size`` tasks with K among ``n_components`` and one common N.
+
+    Every batch has one length, so that no work goes into padding; over batches N is uniform as in the paper.
+    """
+    index = torch.arange(batch * size, (batch + 1) * size, device=device)
+    counts = sample_component_counts(seed, index, n_components)
+    mixture = sample_mixtures(seed, index, counts, dimension, covariance)
+    points, labels = sample_points(mixture, seed, index, sample_length(seed, batch, longest))
+    return TaskBatch(mixture.to(torch.float32), points, labels, counts)
