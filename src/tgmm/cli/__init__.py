@@ -17,9 +17,9 @@ app = typer.Typer(
 
 def main() -> None:
     """Run the command line; bad input ends with one line on stderr and exit code 2."""
-    from tgmm.cli import register
+    from tgmm.cli.register import register_commands
 
-    register.register_commands(app)
+    register_commands(app)
     try:
         app()
     except UserError as error:

@@ -1,0 +1,161 @@
+"""Scores a method on every task of a task set: one row a task, failures included."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tgmm import metrics
+from tgmm.errors import UserError, unknown_name
+from tgmm.files import atomic_path
+from tgmm.methods.base import FitResult
+from tgmm.methods.em import EMSettings, estimate_em
+from tgmm.methods.spectral import estimate_spectral
+from tgmm.methods.transformer import estimate_tgmm
+from tgmm.mixture import Mixture
+from tgmm.models.checkpoint import load_checkpoint
+from tgmm.tasks.taskset import Cell, TaskSet
+
+METHOD_KINDS = ("em", "spectral", "tgmm")
+METRICS = (
+    "mean_error", "weight_error", "scale_error", "l2_error", "l2_error_reference", "weight_cross_entropy",
+    "accuracy", "log_likelihood", "log_likelihood_heldout",
+)  # fmt: skip
+COLUMNS = (
+    "scale", "taskset", "covariance", "d", "K", "N", "shift", "shift_value", "task_id", "method", "family", "recipe",
+    "seed", *METRICS, "seconds", "iterations", "failed", "failure_reason",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TaskPoints:
+    """What a method sees of a run of tasks: points (b, N, d), K, and the counters that its own randomness uses."""
+
+    points: Tensor
+    n_components: int
+    seed: int
+    index: Tensor
+    truth: Mixture
+
+
+Method = Callable[[TaskPoints], FitResult]
+
+
+def build_method(settings: dict[str, Any], covariance: str, model: Path | None, device: torch.device) -> Method:
+    """The estimation method that the settings describe.
+
+    Parameters
+    ----------
+    settings : "kind" ("em", "spectral" or "tgmm") and that kind's own keys.
+    covariance : of the tasks, "isotropic" or "anisotropic".
+    model : folder of the trained family, for "tgmm".
+    device : where to compute.
+    """
+    kind = settings.get("kind")
+    if kind == "em":
+        keys = {field.name for field in fields(EMSettings)} - {"covariance"}
+        em = EMSettings(**{key: settings[key] for key in keys & settings.keys()}, covariance=covariance)
+        return lambda task: estimate_em(
+            task.points.to(device, torch.float64), task.n_components, em,
+            seed=task.seed, index=task.index.to(device), truth=task.truth.to(device),
+        )  # fmt: skip
+    if kind == "spectral":
+        return lambda task: estimate_spectral(
+            task.points.to(device, torch.float64), task.n_components, seed=task.seed, index=task.index.to(device)
+        )
+    if kind == "tgmm":
+        if model is None:
+            raise UserError(f"method '{settings.get('method')}' is a trained network: name its folder with --model")
+        network = load_checkpoint(model, device).network
+        steps = settings.get("em_steps", 0)
+        return lambda task: estimate_tgmm(network, task.points.to(device), task.n_components, steps)
+    raise unknown_name("method kind", kind, METHOD_KINDS)
+
+
+def score_taskset(taskset: TaskSet, settings: dict[str, Any], method: Method) -> pd.DataFrame:
+    """Scores of a method on all cells of a task set, in the columns of ``COLUMNS``.
+
+    Parameters
+    ----------
+    taskset : as loaded, hashes checked.
+    settings : "scale", "method" and, for a trained network, "family" and "recipe".
+    method : from :func:`build_method`.
+    """
+    cells = [_score_cell(cell, method) for cell in taskset.cells]
+    frame = pd.concat(
+        [
+            scores.assign(K=cell.n_components, N=cell.n_points)
+            for cell, scores in zip(taskset.cells, cells, strict=True)
+        ],
+        ignore_index=True,
+    )
+    frame = frame.assign(
+        scale=settings["scale"],
+        taskset=taskset.settings.get("set", taskset.settings["taskset"]),
+        covariance=taskset.settings["covariance"],
+        d=taskset.settings["dimension"],
+        shift="none",
+        shift_value=0.0,
+        method=settings["method"],
+        family=settings.get("family", ""),
+        recipe=settings.get("recipe", ""),
+        seed=taskset.settings["seed"],
+    )
+    return frame[list(COLUMNS)]
+
+
+def _score_cell(cell: Cell, method: Method) -> pd.DataFrame:
+    return pd.concat([_score_tasks(cell, tasks, method) for tasks in cell.chunks()], ignore_index=True)
+
+
+def _score_tasks(cell: Cell, tasks: slice, method: Method) -> pd.DataFrame:
+    """Scores of one run of tasks; time is the method's alone, shared out evenly."""
+    points, labels = cell.points(tasks)
+    truth = cell.mixture[tasks]
+    # A method's own randomness must not repeat the stream that drew the task: same key, streams of its own.
+    started = time.perf_counter()
+    result = method(TaskPoints(points, cell.n_components, cell.seed, cell.index[tasks], truth))
+    seconds = (time.perf_counter() - started) / len(points)
+    estimate = result.mixture.to("cpu", torch.float64)
+    scores = score_estimates(estimate, truth, points.double(), labels, cell.heldout(tasks).double())
+    failed = result.failed()
+    frame = pd.DataFrame({name: values.masked_fill(failed, torch.nan).numpy() for name, values in scores.items()})
+    return frame.assign(
+        task_id=cell.index[tasks].numpy(),
+        seconds=seconds,
+        iterations=result.iterations.cpu().numpy(),
+        failed=failed.numpy(),
+        failure_reason=[result.failures.get(task, "") for task in range(len(points))],
+    )
+
+
+def score_estimates(
+    estimate: Mixture, truth: Mixture, points: Tensor, labels: Tensor, heldout: Tensor
+) -> dict[str, Tensor]:
+    """Every metric of a batch of estimates, each a Tensor (B,) of float64."""
+    matched = metrics.match(estimate, truth)
+    mean_error, weight_error = metrics.mean_error(matched, truth), metrics.weight_error(matched, truth)
+    return {
+        "mean_error": mean_error,
+        "weight_error": weight_error,
+        "scale_error": metrics.scale_error(matched, truth),
+        "l2_error": mean_error + weight_error,
+        "l2_error_reference": metrics.l2_error_reference(estimate, truth),
+        "weight_cross_entropy": metrics.weight_cross_entropy(matched, truth),
+        "accuracy": metrics.clustering_accuracy(matched, points, labels),
+        "log_likelihood": metrics.mean_log_likelihood(matched, points),
+        "log_likelihood_heldout": metrics.mean_log_likelihood(matched, heldout),
+    }
+
+
+def write_scores(path: Path, scores: pd.DataFrame) -> None:
+    """Write scores as parquet, whole or not at all."""
+    with atomic_path(path) as temporary:
+        scores.to_parquet(temporary, index=False)

@@ -1,0 +1,75 @@
+"""The parts of every network: multi-head attention between two sets, and the MLP."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MASKED = -1e9
+
+
+class Attention(nn.Module):
+    """Multi-head softmax attention of one sequence over another (Vaswani et al. 2017).
+
+    Parameters
+    ----------
+    width : D, the width of both sequences.
+    heads : number of heads; must divide the width.
+    """
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.output = nn.Linear(width, width)
+
+    def forward(self, receivers: Tensor, senders: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Each receiver's weighted mean of the senders' values, (B, M, D).
+
+        Parameters
+        ----------
+        receivers : Tensor (B, M, D).
+        senders : Tensor (B, N, D).
+        bias : Tensor broadcastable to (B, heads, M, N), added to the scores; ``MASKED`` hides a sender.
+        """
+        query = self.query(receivers).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, M, D / heads)
+        key, value = self.key_value(senders).unflatten(-1, (2 * self.heads, -1)).transpose(1, 2).chunk(2, dim=1)
+        mixed = attend(query, key, value, bias)  # (B, heads, M, D / heads)
+        return self.output(mixed.transpose(1, 2).flatten(-2))
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+    """softmax(query keyᵀ / sqrt(width) + bias) value: fused on a GPU, plain matrix products on the CPU.
+
+    The sets here are short (N <= 128 in training), where the CPU's fused kernel and its backward pass are slower than
+    two matrix products.
+    """
+    if query.is_cuda:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    scores = (query / math.sqrt(query.shape[-1])) @ key.mT
+    if bias is not None:
+        scores = scores + bias
+    return scores.softmax(-1) @ value
+
+
+class MLP(nn.Module):
+    """Two linear maps around the tanh-approximated GELU of GPT-2 (Radford et al. 2019)."""
+
+    def __init__(self, width: int, expansion: int = 4):
+        super().__init__()
+        self.expand = nn.Linear(width, expansion * width)
+        self.contract = nn.Linear(expansion * width, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.contract(F.gelu(self.expand(tokens), approximate="tanh"))
+
+
+def mask_bias(hidden: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """A bias (B, 1, 1, N) that hides the senders marked in a bool tensor (B, N)."""
+    if hidden is None:
+        return None
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill(hidden, MASKED)[:, None, None, :]

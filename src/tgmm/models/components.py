@@ -1,0 +1,99 @@
+"""The default network: component tokens beside the data tokens, the structure that Theorem 1 uses, learnt.
+
+In every block the component tokens attend to the data tokens, then to each other, and the data tokens attend to the
+component tokens, with an MLP on each side; the estimate is read from the component tokens after every block. The cost
+is linear in the number of points, and nothing depends on their order.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tgmm.models.attention import MASKED, MLP, Attention, mask_bias
+from tgmm.models.estimate import LogEstimate, component_mask
+from tgmm.models.settings import NetworkSettings
+
+
+class ExchangeBlock(nn.Module):
+    """One exchange between component tokens (B, K, D) and data tokens (B, N, D)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.gather_norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.gather = Attention(width, heads)
+        self.mix_norm = nn.LayerNorm(width)
+        self.mix = Attention(width, heads)
+        self.component_norm = nn.LayerNorm(width)
+        self.component_mlp = MLP(width)
+        self.scatter_norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.scatter = Attention(width, heads)
+        self.data_norm = nn.LayerNorm(width)
+        self.data_mlp = MLP(width)
+
+    def forward(
+        self, components: Tensor, data: Tensor, unused_bias: Tensor, hidden_bias: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        receive, send = self.gather_norms
+        components = components + self.gather(receive(components), send(data), hidden_bias)
+        normed = self.mix_norm(components)
+        components = components + self.mix(normed, normed, unused_bias)
+        components = components + self.component_mlp(self.component_norm(components))
+        receive, send = self.scatter_norms
+        data = data + self.scatter(receive(data), send(components), unused_bias)
+        data = data + self.data_mlp(self.data_norm(data))
+        return components, data
+
+
+class ComponentReadout(nn.Module):
+    """Weights, means and (anisotropic) standard deviations of each component, from its token."""
+
+    def __init__(self, settings: NetworkSettings):
+        super().__init__()
+        self.norm = nn.LayerNorm(settings.width)
+        self.weight = nn.Linear(settings.width, 1)
+        self.mean = nn.Linear(settings.width, settings.dimension)
+        anisotropic = settings.covariance == "anisotropic"
+        self.scale = nn.Linear(settings.width, settings.dimension) if anisotropic else None
+
+    def forward(self, components: Tensor, unused: Tensor) -> LogEstimate:
+        normed = self.norm(components)
+        logits = self.weight(normed)[..., 0].masked_fill(unused, MASKED)
+        scales = None if self.scale is None else F.softplus(self.scale(normed))
+        return LogEstimate(logits.log_softmax(-1), self.mean(normed), scales)
+
+
+class ComponentNetwork(nn.Module):
+    """A set transformer with K component tokens: learnt seeds plus the embedding of K."""
+
+    def __init__(self, settings: NetworkSettings):
+        super().__init__()
+        width = settings.width
+        self.settings = settings
+        self.read_in = nn.Linear(settings.dimension, width)
+        self.seeds = nn.Parameter(torch.randn(settings.largest, width))
+        self.size_embedding = nn.Embedding(len(settings.n_components), width)
+        nn.init.normal_(self.size_embedding.weight, std=0.5)
+        self.blocks = nn.ModuleList(ExchangeBlock(width, settings.heads) for _ in range(settings.blocks))
+        self.read_outs = nn.ModuleList(ComponentReadout(settings) for _ in range(settings.blocks))
+
+    def forward(self, points: Tensor, n_components: Tensor, hidden: Tensor | None = None) -> list[LogEstimate]:
+        """The estimate after every block, the last one being the network's.
+
+        Parameters
+        ----------
+        points : Tensor (B, N, d).
+        n_components : Tensor (B,) of int64.
+        hidden : bool Tensor (B, N), True at padding; None where all points are real.
+        """
+        size = torch.searchsorted(torch.tensor(self.settings.n_components, device=points.device), n_components)
+        unused = component_mask(n_components, self.settings.largest)
+        data = self.read_in(points)
+        components = self.seeds + self.size_embedding(size)[:, None]
+        unused_bias, hidden_bias = mask_bias(unused, data.dtype), mask_bias(hidden, data.dtype)
+        estimates = []
+        for block, read_out in zip(self.blocks, self.read_outs, strict=True):
+            components, data = block(components, data, unused_bias, hidden_bias)
+            estimates.append(read_out(components, unused))
+        return estimates

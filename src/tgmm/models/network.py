@@ -1,0 +1,19 @@
+"""Builds the network that a recipe names."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from tgmm.models.components import ComponentNetwork
+from tgmm.models.pooled import PooledNetwork
+from tgmm.models.settings import NetworkSettings
+
+
+def build_network(settings: NetworkSettings) -> nn.Module:
+    """A freshly initialised network; torch's global seed decides its weights."""
+    return ComponentNetwork(settings) if settings.kind == "components" else PooledNetwork(settings)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trained numbers."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

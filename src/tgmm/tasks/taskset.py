@@ -1,0 +1,176 @@
+"""Task sets on disk: the parameters and a seed for each task, and the SHA-256 of the points they generate.
+
+The points themselves are not stored (d = 128 would take gigabytes): they are drawn again from the seed, bit for bit
+the same on any machine, and checked against the hash before anything is scored on them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from tgmm.counter_random import derive_seed
+from tgmm.errors import UserError
+from tgmm.files import write_atomically
+from tgmm.mixture import Mixture
+from tgmm.tasks.sampler import sample_mixtures, sample_points
+
+FORMAT = "1"
+CHUNK_NUMBERS = 4_000_000
+SETTINGS_KEYS = ("taskset", "covariance", "dimension", "n_components", "n_points", "tasks", "heldout_points", "seed")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The tasks of one K, with the seed of each, and one number of points N.
+
+    Attributes
+    ----------
+    name : as in the file, such as "k3-n128".
+    mixture : true parameters of B tasks, float64.
+    seed : the Philox key of this K's tasks.
+    index : Tensor (B,) of int64, each task's counter under that key.
+    n_points : N; the same tasks at another N share their first points.
+    heldout_points : number of fresh points a task for the held-out likelihood.
+    sha256 : hash of all points, float32 little-endian, in task order.
+    """
+
+    name: str
+    mixture: Mixture
+    seed: int
+    index: Tensor
+    n_points: int
+    heldout_points: int
+    sha256: str
+
+    @property
+    def n_components(self) -> int:
+        return self.mixture.n_components
+
+    def chunks(self) -> Iterator[slice]:
+        """Runs of tasks whose points fit comfortably in memory."""
+        per_task = max(self.n_points, self.heldout_points) * self.mixture.dimension
+        size = max(1, CHUNK_NUMBERS // per_task)
+        for start in range(0, self.mixture.n_tasks, size):
+            yield slice(start, min(start + size, self.mixture.n_tasks))
+
+    def points(self, tasks: slice) -> tuple[Tensor, Tensor]:
+        """Points (b, N, d) of float32 and labels (b, N) of a run of tasks."""
+        return sample_points(self.mixture[tasks], self.seed, self.index[tasks], self.n_points)
+
+    def heldout(self, tasks: slice) -> Tensor:
+        """Fresh points (b, heldout_points, d) of the same mixtures."""
+        return sample_points(self.mixture[tasks], self.seed, self.index[tasks], self.heldout_points, heldout=True)[0]
+
+
+@dataclass(frozen=True)
+class TaskSet:
+    """All cells of a task set at one dimension, and the settings that made it."""
+
+    settings: dict[str, Any]
+    cells: tuple[Cell, ...]
+
+
+def hash_points(cell: Cell) -> str:
+    """SHA-256 of all the cell's points."""
+    digest = hashlib.sha256()
+    for tasks in cell.chunks():
+        digest.update(cell.points(tasks)[0].contiguous().numpy().astype("<f4", copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def sample_taskset(settings: dict[str, Any]) -> TaskSet:
+    """Draw a task set.
+
+    Parameters
+    ----------
+    settings : "taskset" (its name), "covariance", "dimension", "n_components" (list of K), "n_points" (list of N),
+        "tasks" (number for each K), "heldout_points", "seed".
+    """
+    missing = [key for key in SETTINGS_KEYS if key not in settings]
+    if missing:
+        raise UserError(f"task-set settings lack '{missing[0]}'")
+    cells = []
+    for count in settings["n_components"]:
+        seed = derive_seed(settings["seed"], "test", settings["taskset"], settings["dimension"], count)
+        index = torch.arange(settings["tasks"])
+        mixture = sample_mixtures(seed, index, count, settings["dimension"], settings["covariance"])
+        for points in settings["n_points"]:
+            name = f"k{count}-n{points}"
+            cell = Cell(name, mixture, seed, index, points, settings["heldout_points"], "")
+            cells.append(Cell(**{**cell.__dict__, "sha256": hash_points(cell)}))
+    return TaskSet(settings, tuple(cells))
+
+
+def save_taskset(path: Path, taskset: TaskSet) -> None:
+    """Write a task set as safetensors; the hashes and settings are its metadata."""
+    tensors: dict[str, Tensor] = {}
+    cells = {}
+    for cell in taskset.cells:
+        parts = {"weights": cell.mixture.weights, "means": cell.mixture.means, "index": cell.index}
+        if cell.mixture.standard_deviations is not None:
+            parts["standard_deviations"] = cell.mixture.standard_deviations
+        group = f"k{cell.n_components}"
+        tensors.update({f"{group}.{part}": tensor for part, tensor in parts.items()})
+        cells[cell.name] = {
+            "group": group, "seed": cell.seed, "n_points": cell.n_points, "sha256": cell.sha256,
+        }  # fmt: skip
+    metadata = {"format": FORMAT, "settings": json.dumps(taskset.settings), "cells": json.dumps(cells)}
+    write_atomically(path, save_tensors(tensors, metadata))
+
+
+def load_taskset(path: Path, *, check: bool = True) -> TaskSet:
+    """Read a task set and, unless told not to, draw its points once to check them against the hashes.
+
+    Raises
+    ------
+    UserError
+        For a missing or foreign file, and for points that do not match their hash.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    try:
+        tensors = load_tensors(content)
+        metadata = _read_metadata(content)
+        settings, cells = json.loads(metadata["settings"]), json.loads(metadata["cells"])
+        taskset = TaskSet(settings, tuple(_cell(name, cell, tensors, settings) for name, cell in cells.items()))
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: not a task set, or a corrupt one ({type(error).__name__}: {error})") from error
+    if check:
+        check_hashes(path, taskset)
+    return taskset
+
+
+def check_hashes(path: Path, taskset: TaskSet) -> None:
+    """Refuse, by name, a cell whose points are not the ones that the file was made with."""
+    for cell in taskset.cells:
+        if hash_points(cell) != cell.sha256:
+            raise UserError(
+                f"{path}: the points of cell '{cell.name}' do not match their SHA-256; sample the set again"
+            )
+
+
+def _read_metadata(content: bytes) -> dict[str, str]:
+    length = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + length])["__metadata__"]
+
+
+def _cell(name: str, cell: dict[str, Any], tensors: dict[str, Tensor], settings: dict[str, Any]) -> Cell:
+    group = cell["group"]
+    mixture = Mixture(
+        tensors[f"{group}.weights"], tensors[f"{group}.means"], tensors.get(f"{group}.standard_deviations")
+    )
+    index = tensors[f"{group}.index"]
+    return Cell(name, mixture, cell["seed"], index, cell["n_points"], settings["heldout_points"], cell["sha256"])

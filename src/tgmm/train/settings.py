@@ -1,0 +1,120 @@
+"""The settings of one family's training, as the workflow passes them and config.json records them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from tgmm.errors import UserError, unknown_name
+from tgmm.losses import LOSSES
+from tgmm.models.settings import NetworkSettings
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long and how fast a family trains; counted in tasks seen, so that the result does not depend on speed.
+
+    Attributes
+    ----------
+    tasks : tasks to see, rounded up to whole batches.
+    batch : tasks in a step.
+    learning_rate : peak of the schedule (linear warm-up, then cosine decay to zero).
+    weight_decay, clip : of AdamW, and the largest gradient norm.
+    warmup : share of the steps that warm up.
+    validate_every : tasks between two validations.
+    """
+
+    tasks: int
+    batch: int = 32
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    warmup: float = 0.05
+    clip: float = 1.0
+    validate_every: int = 4000
+
+    @property
+    def steps(self) -> int:
+        return math.ceil(self.tasks / self.batch)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of the ``step``-th step, counted from zero."""
+        warm_steps = max(1, round(self.warmup * self.steps))
+        if step < warm_steps:
+            return self.learning_rate * (step + 1) / warm_steps
+        progress = (step - warm_steps) / max(1, self.steps - warm_steps)
+        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Everything that shapes a trained family.
+
+    Attributes
+    ----------
+    family : its name.
+    covariance, dimension, n_components, longest : the task family: d, every K, and N0 (training lengths are uniform
+        on {N0/2, ..., N0}).
+    recipe, network, loss : the recipe's name, its architecture and its loss ("matched" or "sorted").
+    training : the budget.
+    validation_tasks : number for each K, from a seed of their own.
+    seed : of the study; every stream derives from it and the family's name.
+    """
+
+    family: str
+    covariance: str
+    dimension: int
+    n_components: tuple[int, ...]
+    longest: int
+    recipe: str
+    network: NetworkSettings
+    loss: str
+    training: Budget
+    validation_tasks: int
+    seed: int
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainingSettings:
+        """Settings from the workflow's JSON; missing, unknown and impossible values are refused by name."""
+        known = [field.name for field in fields(cls)]
+        for key in values:
+            if key not in known and key != "scale":
+                raise unknown_name("training setting", key, known)
+        for key in known:
+            if key not in values:
+                raise UserError(f"training settings lack '{key}'")
+        if values["loss"] not in LOSSES:
+            raise unknown_name("loss", values["loss"], LOSSES)
+        network = NetworkSettings.from_dict(
+            {
+                **values["network"],
+                "dimension": values["dimension"],
+                "n_components": sorted(values["n_components"]),
+                "covariance": values["covariance"],
+            }
+        )
+        budget = _budget(values["training"])
+        rest = {key: values[key] for key in known if key not in ("network", "training", "n_components")}
+        return cls(**rest, n_components=network.n_components, network=network, training=budget)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "n_components": list(self.n_components), "network": self.network.to_dict()}
+
+    def fingerprint(self, code: str) -> str:
+        """Hash of everything that shapes the result, so that an edited study never resumes another one's state."""
+        text = json.dumps({"settings": self.to_dict(), "code": code}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _budget(values: dict[str, Any]) -> Budget:
+    known = [field.name for field in fields(Budget)]
+    for key in values:
+        if key not in known:
+            raise unknown_name("training setting", f"training.{key}", [f"training.{name}" for name in known])
+    budget = Budget(**values)
+    for name in ("tasks", "batch", "validate_every", "learning_rate", "clip"):
+        if getattr(budget, name) <= 0:
+            raise UserError(f"training.{name} must be positive (got {getattr(budget, name)})")
+    return budget

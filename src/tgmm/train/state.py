@@ -1,0 +1,94 @@
+"""Resumable training states: weights, optimiser moments, step and history in one checked file.
+
+A state's name carries its step and the first digits of its SHA-256, so a damaged file is recognised and the one before
+it is used. Tasks are drawn by counters and nothing else is random after the start, so no generator has to be saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from tgmm.files import write_atomically
+
+NAME = re.compile(r"state-(\d{9})-([0-9a-f]{16})\.safetensors")
+KEPT = 2
+
+
+@dataclass
+class TrainingRecord:
+    """What a state holds besides the tensors of network and optimiser.
+
+    Attributes
+    ----------
+    step : steps taken.
+    history : rows of history.csv so far.
+    running : sums of the losses since the last row, and their "count".
+    seconds : training time so far, over all sittings.
+    """
+
+    step: int
+    history: list[dict[str, Any]]
+    running: dict[str, float]
+    seconds: float
+
+
+def save_state(folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer, progress: TrainingRecord) -> Path:
+    """Write a state and remove all but the newest two."""
+    tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+    for position, moments in optimiser.state_dict()["state"].items():
+        tensors.update({f"optimiser.{position}.{name}": torch.as_tensor(value) for name, value in moments.items()})
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = save_tensors(tensors, {"record": json.dumps(asdict(progress))})
+    path = folder / f"state-{progress.step:09d}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
+    write_atomically(path, content)
+    for old in _states(folder)[KEPT:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def restore_state(
+    folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer, warn=print
+) -> TrainingRecord | None:
+    """Load the newest sound state into network and optimiser; None where there is none."""
+    for path in _states(folder):
+        content = path.read_bytes()
+        if hashlib.sha256(content).hexdigest()[:16] != NAME.fullmatch(path.name)[2]:
+            warn(f"{path}: damaged (its checksum does not match); using the state before it")
+            continue
+        try:
+            tensors = load_tensors(content)
+        except SafetensorError as error:
+            warn(f"{path}: damaged ({error}); using the state before it")
+            continue
+        length = int.from_bytes(content[:8], "little")
+        record = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["record"])
+        _load(tensors, network, optimiser)
+        return TrainingRecord(**record)
+    return None
+
+
+def _load(tensors: dict[str, Tensor], network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    prefix = "network."
+    network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimiser."):
+            _, position, moment = name.split(".")
+            moments.setdefault(int(position), {})[moment] = tensor
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+
+
+def _states(folder: Path) -> list[Path]:
+    """State files, newest first."""
+    return sorted((path for path in folder.glob("state-*.safetensors") if NAME.fullmatch(path.name)), reverse=True)
