@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tgmm.cli import compute
+from tgmm.cli import artefacts, compute
 
 
 def register_commands(app: typer.Typer) -> None:
@@ -12,3 +12,8 @@ def register_commands(app: typer.Typer) -> None:
     app.command("sample-tasks")(compute.sample_tasks)
     app.command("train")(compute.train)
     app.command("score")(compute.score)
+    app.command("aggregate")(artefacts.aggregate)
+    app.command("figure")(artefacts.figure)
+    app.command("table")(artefacts.table)
+    app.command("paper")(artefacts.paper)
+    app.command("headline")(artefacts.headline)

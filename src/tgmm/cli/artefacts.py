@@ -1,0 +1,92 @@
+"""The commands that show: aggregate, figure, table, paper, headline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tgmm.cli.settings import ConfigOption, ScaleOption, SettingsOption, load_settings, resolve_settings
+from tgmm.errors import UserError
+
+StemOption = Annotated[Path, typer.Option(help="Path of the files to write, without suffix.")]
+SummaryOption = Annotated[Path, typer.Option(help="The summary that `tgmm aggregate` wrote.")]
+
+
+def aggregate(
+    files: Annotated[list[Path], typer.Argument(help="Score files, .parquet.")],
+    out: Annotated[Path, typer.Option(help="The summary to write, .parquet: one row a cell, method and metric.")],
+    headline: Annotated[Path, typer.Option(help="The headline numbers to write, .json.")],
+    resamples: Annotated[int, typer.Option(min=1, help="Bootstrap samples.")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 2505,
+    settings: SettingsOption = None,
+) -> None:
+    """Summarise scores: mean, median, 95 % interval and failures of every method in every cell."""
+    from tgmm.aggregate import aggregate as write_summary
+
+    values = {"bootstrap": resamples, "seed": seed} | (load_settings(settings) or {})
+    summary = write_summary(files, out, headline, resamples=values["bootstrap"], seed=values["seed"])
+    print(f"{len(files)} score files, {summary['method'].nunique()} methods -> {out}, {headline}")
+
+
+def figure(
+    name: Annotated[str, typer.Argument(help="The figure's id in config.yaml, such as fig-effectiveness.")],
+    summary: SummaryOption,
+    out: StemOption,
+    history: Annotated[list[str] | None, typer.Option(help="FAMILY=history.csv, once for each family.")] = None,
+    settings: SettingsOption = None,
+    config: ConfigOption = Path("config.yaml"),
+    scale: ScaleOption = None,
+) -> None:
+    """Draw a figure as PDF and PNG."""
+    from tgmm.figures.draw import draw_figure
+
+    values = resolve_settings(settings, config, scale, lambda study: study.artefact_settings(name))
+    paths = draw_figure(values | {"id": name}, summary, out, _histories(history or []))
+    print(f"{name} -> {', '.join(map(str, paths))}")
+
+
+def _histories(given: list[str]) -> dict[str, Path]:
+    pairs = [item.partition("=") for item in given]
+    for family, equals, path in pairs:
+        if not (family and equals and path):
+            raise UserError(f"--history takes FAMILY=history.csv, not '{family}{equals}{path}'")
+    return {family: Path(path) for family, _, path in pairs}
+
+
+def table(
+    name: Annotated[str, typer.Argument(help="The table's id in config.yaml, such as tab-effectiveness.")],
+    summary: SummaryOption,
+    out: StemOption,
+    settings: SettingsOption = None,
+    config: ConfigOption = Path("config.yaml"),
+    scale: ScaleOption = None,
+) -> None:
+    """Write a table as CSV (long form), Markdown and LaTeX."""
+    from tgmm.tables.registry import write_table
+
+    values = resolve_settings(settings, config, scale, lambda study: study.artefact_settings(name))
+    paths = write_table(values | {"id": name}, summary, out)
+    print(f"{name} -> {', '.join(map(str, paths))}")
+
+
+def paper(
+    scale: Annotated[str, typer.Option(help="The scale whose results the paper shows.")] = "laptop",
+    out: Annotated[Path, typer.Option(help="The PDF to write.")] = Path("paper/build/paper.pdf"),
+    root: Annotated[Path, typer.Option(help="The folder that holds paper/ and results/.")] = Path(),
+) -> None:
+    """Set the manuscript; its figures, tables and numbers come from results/<scale>."""
+    from tgmm.manuscript import build_paper
+
+    print(f"paper ({scale}) -> {build_paper(scale, out, root=root)}")
+
+
+def headline(
+    scale: Annotated[str, typer.Option(help="The scale whose results are shown.")] = "laptop",
+    root: Annotated[Path, typer.Option(help="The folder that holds paper/ and results/.")] = Path(),
+) -> None:
+    """Print the headline numbers and where figures, tables and the paper are."""
+    from tgmm.cli.headline import print_headline
+
+    print_headline(scale, root)

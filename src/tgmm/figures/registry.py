@@ -1,0 +1,60 @@
+"""All kinds of figures. A new kind is one new file and one entry here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tgmm.aggregate import CELL, METHOD, STATISTICS
+from tgmm.errors import UserError, unknown_name
+from tgmm.figures import metric_against_dimension, training_curves
+
+SUMMARY = (*CELL, *METHOD, "metric", *STATISTICS)
+
+
+@dataclass(frozen=True)
+class FigureKind:
+    """A kind of figure.
+
+    Attributes
+    ----------
+    draw : (summary, settings, histories) -> Figure.
+    caption : settings -> one or two sentences.
+    columns : columns of the summary that it needs.
+    settings : keys that the artefact's settings must have.
+    history_columns : columns of the training histories that it needs; none for kinds that read no history.
+    """
+
+    draw: Callable
+    caption: Callable[[dict], str]
+    columns: tuple[str, ...] = SUMMARY
+    settings: tuple[str, ...] = ("taskset", "metric", "methods")
+    history_columns: tuple[str, ...] = ()
+
+
+FIGURES = {
+    "metric-against-dimension": FigureKind(metric_against_dimension.draw, metric_against_dimension.caption),
+    "training-curves": FigureKind(
+        training_curves.draw,
+        training_curves.caption,
+        columns=("seed",),
+        settings=("families", "scale"),
+        history_columns=training_curves.HISTORY_COLUMNS,
+    ),
+}
+
+
+def find_kind(kinds: dict, settings: dict):
+    """The kind that the settings name, once they are known to have the keys that it needs."""
+    name = settings.get("kind")
+    if name not in kinds:
+        raise unknown_name("artefact kind", name, kinds)
+    missing = [key for key in kinds[name].settings if key not in settings]
+    if missing:
+        raise UserError(f"settings of artefact '{settings.get('id', name)}' lack {', '.join(missing)}")
+    return kinds[name]
+
+
+def caption_of(kind, settings: dict) -> str:
+    """The caption that the settings give, or else the kind's own."""
+    return settings.get("caption") or kind.caption(settings)

@@ -1,0 +1,72 @@
+"""The manuscript as a PDF: Typst reads figures, tables and numbers from the results when it sets the text.
+
+The Typst compiler is a Python wheel with fonts of its own, so that nothing is downloaded and no TeX is needed.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tgmm.errors import UserError
+from tgmm.files import atomic_path
+
+ARTEFACT_CALL = re.compile(r"#?result-(figure|table)\(\"([\w-]+)\"\)")
+SUFFIXES = {"figure": "figures/{}.pdf", "table": "tables/{}.csv"}
+
+
+def build_paper(scale: str, out: str | Path, *, root: str | Path = ".") -> Path:
+    """Set the manuscript in ``root/paper`` with the results in ``root/results/<scale>``.
+
+    The PDF carries no date: the same sources and results give the same bytes.
+
+    Raises
+    ------
+    UserError
+        When a file that the manuscript shows is missing, by name, or when Typst refuses the source.
+    """
+    import typst
+
+    root = Path(root).resolve()
+    results = root / "results" / scale
+    refuse_missing(root, required_files(root, scale))
+    families = sorted((path.parent.name for path in results.glob("models/*/config.json")), key=in_numerical_order)
+    inputs = {"scale": scale, "results": f"/results/{scale}", "families": ",".join(families)}
+    out = Path(out)
+    with atomic_path(out) as temporary:
+        try:
+            typst.compile(
+                root / "paper" / "main.typ", output=temporary, root=root, sys_inputs=inputs,
+                ignore_system_fonts=True, timestamp=0,
+            )  # fmt: skip
+        except typst.TypstError as error:
+            raise UserError(f"paper/main.typ: {describe(error)}") from error
+    return out
+
+
+def required_files(root: Path, scale: str) -> list[Path]:
+    """The results that the manuscript shows: the summary, and every artefact that its sources call for by id."""
+    sources = [root / "paper" / "main.typ", *sorted((root / "paper" / "sections").glob("*.typ"))]
+    refuse_missing(root, sources[:1])
+    calls = [call for source in sources for call in ARTEFACT_CALL.findall(source.read_text(encoding="utf-8"))]
+    names = [SUFFIXES[kind].format(name) for kind, name in calls]
+    return [root / "results" / scale / name for name in dict.fromkeys(["summary.json", *names])]
+
+
+def refuse_missing(root: Path, files: list[Path]) -> None:
+    """Raise a UserError that names the first missing file and says how many more there are."""
+    missing = [file.relative_to(root) for file in files if not file.is_file()]
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise UserError(f"missing: {missing[0]}{more}, which the paper needs; `snakemake --cores all` makes it")
+
+
+def in_numerical_order(name: str) -> list[str | int]:
+    """A sort key by which d2 comes before d32 and d32 before d128."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def describe(error: Exception) -> str:
+    """A Typst error as one line."""
+    lines = [line.strip() for line in str(getattr(error, "message", "") or error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

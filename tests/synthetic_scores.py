@@ -1,0 +1,101 @@
+"""Invented scores in the format of the real ones, to test what reads them. The numbers mean nothing."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tgmm.aggregate import SCORE_COLUMNS
+
+DIMENSIONS = (2, 8, 32, 128)
+COMPONENTS = (2, 3, 4, 5)
+# method -> (recipe, share of tasks in a bad local optimum at K=5, size of a bad error, factor of the floor)
+METHODS = {
+    "em": ("", 0.45, 3.5, 1.0),
+    "em-restarts": ("", 0.015, 2.5, 1.0),
+    "em-oracle": ("", 0.0, 0.0, 1.0),
+    "spectral": ("", 0.02, 3.0, 1.15),
+    "tgmm-components": ("components", 0.03, 1.5, 2.5),
+    "tgmm-components-em20": ("components", 0.025, 1.5, 1.05),
+    "tgmm-matched": ("matched", 0.2, 2.0, 12.0),
+    "tgmm-reference": ("reference", 0.7, 4.0, 40.0),
+}
+UNTRAINED = {("tgmm-matched", 32), ("tgmm-matched", 128), ("tgmm-reference", 32), ("tgmm-reference", 128)}
+TOO_MANY_COMPONENTS = "K exceeds d: the spectral method needs K <= d"
+
+
+def method_scores(method: str, dimensions=DIMENSIONS, components=COMPONENTS, tasks=64, scale="laptop") -> pd.DataFrame:
+    """Scores of one method over its cells, heavy-tailed like those of local-optimum methods."""
+    cells = [_cell(method, d, count, tasks) for d in dimensions if (method, d) not in UNTRAINED for count in components]
+    scores = pd.concat(cells, ignore_index=True)
+    constants = {"scale": scale, "taskset": "effectiveness", "covariance": "isotropic", "shift": "none", "seed": 2505}
+    return scores.assign(shift_value=0.0, method=method, recipe=METHODS[method][0], **constants)[SCORE_COLUMNS]
+
+
+def _cell(method: str, d: int, count: int, tasks: int) -> pd.DataFrame:
+    recipe, bad_share, bad_size, factor = METHODS[method]
+    rng = np.random.default_rng(zlib.crc32(f"{method}-{d}-{count}".encode()))
+    floor = 0.008 * count * (1 + 0.5 * (d == 2)) * np.exp(0.3 * rng.standard_normal(tasks))
+    bad = rng.random(tasks) < bad_share * (count - 2 + 0.02) / 3
+    error = floor * factor + bad * bad_size * rng.exponential(size=tasks)
+    failed = np.full(tasks, method == "spectral" and count > d)
+    entropy = -1.42 * d - 0.9
+    table = pd.DataFrame({"d": d, "K": count, "N": 128, "task_id": np.arange(tasks)})
+    table["family"] = f"isotropic-d{d}-n128-{recipe}" if recipe else ""
+    table = table.assign(
+        mean_error=0.98 * error, weight_error=0.02 * error, l2_error=error, l2_error_reference=2.5 * error,
+        scale_error=np.nan, weight_cross_entropy=1.1 + 0.1 * error, accuracy=np.exp(-0.15 * error) - 0.02,
+        log_likelihood=entropy + 0.05 - error, log_likelihood_heldout=entropy - 0.05 - error,
+    )  # fmt: skip
+    table.loc[failed, "mean_error":"log_likelihood_heldout"] = np.nan
+    table["seconds"], table["iterations"] = 1e-3 * rng.exponential(size=tasks), rng.integers(5, 90, tasks)
+    return table.assign(failed=failed, failure_reason=np.where(failed, TOO_MANY_COMPONENTS, ""))
+
+
+def write_scores(folder: Path, methods=tuple(METHODS), **options) -> list[Path]:
+    """One file a method under ``folder``, as the scoring command writes them."""
+    paths = []
+    for method in methods:
+        path = folder / f"{method}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        method_scores(method, **options).to_parquet(path, index=False)
+        paths.append(path)
+    return paths
+
+
+def history(family: str, rows: int = 200) -> pd.DataFrame:
+    """A training history with a validation every tenth row."""
+    rng = np.random.default_rng(zlib.crc32(family.encode()))
+    step = np.arange(1, rows + 1) * 5
+    slow = {"components": 0.9, "matched": 0.45, "reference": 0.2}[family.rsplit("-", 1)[1]]
+    error = 17.0 * (1 + step / 15.0) ** -slow * np.exp(0.05 * rng.standard_normal(rows))
+    table = pd.DataFrame({"step": step, "tasks": step * 32, "seconds": step * 0.14, "learning_rate": 1e-3})
+    table["mean_loss"], table["weight_loss"], table["loss"] = error, 1.2, error + 1.2
+    validated = np.arange(1, rows + 1) % 10 == 0
+    table["validation_l2_error"] = np.where(validated, error, np.nan)
+    table["validation_l2_error_oracle"] = np.where(validated, 0.05 if "-d2-" in family else 0.034, np.nan)
+    for count in COMPONENTS:
+        table[f"validation_l2_error_k{count}"] = table["validation_l2_error"] * count / 3.5
+    return table
+
+
+def write_model(folder: Path, family: str) -> Path:
+    """A model's folder without its weights: ``history.csv`` and ``config.json``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = history(family)
+    record.to_csv(folder / "history.csv", index=False)
+    covariance, dimension, points, recipe = family.split("-")
+    settings = {"family": family, "covariance": covariance, "recipe": recipe, "dimension": int(dimension[1:])}
+    settings |= {"longest": int(points[1:]), "network": {"kind": recipe, "width": 64, "blocks": 4, "heads": 4}}
+    settings |= {"training": {"batch": 32, "learning_rate": 2e-3}, "seed": 2505, "scale": "laptop"}
+    last = record.dropna().iloc[-1]
+    note = {"steps": 1000, "tasks_seen": 32000, "wall_seconds": 141.2, "device": "cpu", "parameters": 412345}
+    note |= {"validation_l2_error": last.validation_l2_error, "seed": 2505, "versions": {"torch": "2.13.0"}}
+    note["validation_l2_error_oracle"] = last.validation_l2_error_oracle
+    text = json.dumps({"family": family, "format": 1, "settings": settings, "record": note})
+    (folder / "config.json").write_text(text)
+    return folder

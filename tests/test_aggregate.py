@@ -1,0 +1,189 @@
+"""The summary of the scores against pandas, numpy and scipy; refusals of bad files; the headline numbers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from synthetic_scores import TOO_MANY_COMPONENTS, method_scores, write_scores
+from tgmm.aggregate import (
+    DEFICIT,
+    SUMMARY_COLUMNS,
+    aggregate,
+    bootstrap_interval,
+    headline,
+    plain,
+    read_scores,
+    read_table,
+    summarise,
+)
+from tgmm.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def scores() -> pd.DataFrame:
+    methods = ["em", "em-oracle", "spectral", "tgmm-components"]
+    return pd.concat([method_scores(method, dimensions=(2, 8), components=(2, 3)) for method in methods])
+
+
+@pytest.fixture(scope="module")
+def summary(scores) -> pd.DataFrame:
+    return summarise(scores, resamples=400, seed=1)
+
+
+def rows_of(table: pd.DataFrame, **values) -> pd.DataFrame:
+    return table[np.logical_and.reduce([table[name] == value for name, value in values.items()])]
+
+
+def test_summary_has_one_row_a_cell_method_and_metric(summary, scores):
+    assert list(summary.columns) == SUMMARY_COLUMNS
+    cells = scores[["method", "d", "K"]].drop_duplicates()
+    assert len(summary) == len(cells) * summary["metric"].nunique()
+    assert not summary.duplicated(["method", "d", "K", "metric"]).any()
+
+
+@pytest.mark.parametrize("metric", ["l2_error", "accuracy", "log_likelihood_heldout", "seconds"])
+def test_statistics_equal_those_of_pandas(summary, scores, metric):
+    expected = scores[~scores.failed].groupby(["method", "d", "K"])[metric].describe(percentiles=[0.5, 0.9])
+    found = rows_of(summary, metric=metric).set_index(["method", "d", "K"]).loc[expected.index]
+    np.testing.assert_allclose(found["mean"], expected["mean"], rtol=1e-12)
+    np.testing.assert_allclose(found["median"], expected["50%"], rtol=1e-12)
+    np.testing.assert_allclose(found["quantile_90"], expected["90%"], rtol=1e-12)
+
+
+def test_interval_agrees_with_scipy():
+    values = np.random.default_rng(3).lognormal(sigma=1.5, size=(256, 2))
+    low, high = bootstrap_interval(values, 20_000, seed=5)
+    for column in range(2):
+        sample = (values[:, column],)
+        reference = scipy.stats.bootstrap(sample, np.mean, n_resamples=20_000, method="percentile", rng=7)
+        width = np.subtract(*reference.confidence_interval[::-1])
+        np.testing.assert_allclose([low[column], high[column]], reference.confidence_interval, atol=0.03 * width)
+
+
+def test_interval_is_seeded_and_does_not_depend_on_the_other_columns():
+    values = np.random.default_rng(0).exponential(size=(64, 3))
+    low, high = bootstrap_interval(values, 300, seed=1)
+    alone_low, alone_high = bootstrap_interval(values[:, 1:2], 300, seed=1)
+    np.testing.assert_allclose([low[1], high[1]], [alone_low[0], alone_high[0]], rtol=1e-12)
+    assert bootstrap_interval(values, 300, seed=2)[0][0] != low[0]
+
+
+def test_interval_of_few_or_infinite_values():
+    low, high = bootstrap_interval(np.array([[2.0, np.inf]]), 50, seed=0)
+    assert low[0] == high[0] == pytest.approx(2.0)
+    assert np.isnan(low[1])
+    assert np.isnan(high[1])
+    assert np.isnan(bootstrap_interval(np.empty((0, 2)), 50, seed=0)).all()
+
+
+def test_cell_in_which_all_tasks_failed(summary):
+    row = rows_of(summary, method="spectral", d=2, K=3, metric="l2_error").iloc[0]
+    assert np.isnan(row[["mean", "median", "low", "high"]].astype(float)).all()
+    assert (row.n_tasks, row.n_failed, row.failure_share) == (64, 64, 1.0)
+    assert row.failure_reason == TOO_MANY_COMPONENTS
+
+
+def test_means_are_over_the_tasks_that_did_not_fail(scores):
+    some = rows_of(scores, method="em", d=8, K=3).copy()
+    some.loc[some.task_id < 16, ["failed", "failure_reason"]] = [True, "no convergence"]
+    some.loc[some.task_id < 16, "l2_error"] = np.nan
+    row = rows_of(summarise(some, resamples=10), metric="l2_error").iloc[0]
+    assert row["mean"] == pytest.approx(some["l2_error"].dropna().mean())
+    assert row.failure_share == 0.25
+    assert row.failure_reason == "no convergence"
+
+
+def test_deficit_is_paired_with_the_oracle_task_by_task(summary, scores):
+    wide = rows_of(scores, d=8, K=3).pivot(index="task_id", columns="method", values="log_likelihood_heldout")
+    expected = (wide["em-oracle"] - wide["em"]).mean()
+    assert rows_of(summary, method="em", d=8, K=3, metric=DEFICIT)["mean"].item() == pytest.approx(expected)
+    assert (rows_of(summary, method="em-oracle", metric=DEFICIT)["mean"] == 0).all()
+
+
+def test_headline_averages_over_components(summary):
+    numbers = headline(summary)
+    expected = rows_of(summary, method="em", d=8, metric="l2_error")["mean"].mean()
+    assert numbers["effectiveness"]["d8"]["em"]["l2_error_mean"] == pytest.approx(expected)
+    assert numbers["meta"]["tasks_per_cell"] == 64
+    assert numbers["meta"]["n_components"] == "2, 3"
+
+
+def test_headline_gives_no_average_over_only_some_components(summary):
+    spectral = plain(headline(summary))["effectiveness"]["d2"]["spectral"]
+    assert spectral["l2_error_mean"] is None
+    assert spectral["failure_share"] == 0.5
+
+
+def test_headline_names_cells_by_what_varies(summary):
+    several = pd.concat([summary, summary.assign(N=64)])
+    assert set(headline(several)["effectiveness"]) == {"d2-n64", "d2-n128", "d8-n64", "d8-n128"}
+
+
+def test_files_are_written_and_the_same_again(tmp_path):
+    files = write_scores(tmp_path, ("em", "em-oracle", "spectral"), dimensions=(2,), tasks=16)
+    written = []
+    for run in range(2):
+        folder = tmp_path / f"run{run}"
+        aggregate(files, folder / "summary.parquet", folder / "summary.json", resamples=50)
+        written.append([path.read_bytes() for path in sorted(folder.iterdir())])
+    assert len(written[0]) == 2
+    assert written[0] == written[1]
+    assert "NaN" not in written[0][0].decode()
+    json.loads(written[0][0])
+
+
+def test_a_task_scored_twice_is_refused(tmp_path):
+    files = write_scores(tmp_path, ("em",), dimensions=(2,), tasks=4)
+    method_scores("em", dimensions=(2,), tasks=4).to_parquet(tmp_path / "again.parquet")
+    with pytest.raises(UserError, match=r"again\.parquet: task 0 of effectiveness-d2 k2-n128 is scored twice"):
+        read_scores([*files, tmp_path / "again.parquet"])
+
+
+def test_a_hidden_failure_is_refused(tmp_path):
+    hidden = method_scores("em", dimensions=(2,), tasks=4).assign(l2_error=np.nan)
+    hidden.to_parquet(tmp_path / "hidden.parquet")
+    with pytest.raises(UserError, match=r"hidden\.parquet: task 0 .* not marked failed"):
+        read_scores([tmp_path / "hidden.parquet"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table.drop(columns="accuracy"), "missing column accuracy"),
+        (lambda table: table.drop(columns=["d", "K"]), "missing columns d, K"),
+        (lambda table: table.iloc[:0], "no rows"),
+    ],
+)
+def test_bad_files_are_refused_by_name(tmp_path, change, message):
+    path = tmp_path / "bad.parquet"
+    change(method_scores("em", dimensions=(2,), tasks=4)).to_parquet(path)
+    with pytest.raises(UserError, match=f"bad.parquet: {message}"):
+        read_scores([path])
+
+
+def test_unreadable_files_are_refused_by_name(tmp_path):
+    with pytest.raises(UserError, match=r"gone\.parquet: no such file"):
+        read_scores([tmp_path / "gone.parquet"])
+    for name in ("noise.parquet", "empty.csv"):
+        (tmp_path / name).write_bytes(b"" if name == "empty.csv" else b"not parquet at all")
+        with pytest.raises(UserError, match=f"{name}: cannot be read") as caught:
+            read_table(tmp_path / name, ["a"])
+        assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="no score file"):
+        read_scores([])
+
+
+def test_command_line_ends_with_one_line(tmp_path):
+    command = [sys.executable, "-m", "tgmm", "aggregate", str(tmp_path / "gone.parquet")]
+    command += ["--out", str(tmp_path / "a.parquet"), "--headline", str(tmp_path / "a.json")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "gone.parquet" in result.stderr

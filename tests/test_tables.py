@@ -1,0 +1,146 @@
+"""Tables against pandas on the raw scores, and their Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from synthetic_scores import METHODS, method_scores, write_scores
+from tgmm.aggregate import aggregate
+from tgmm.cli.headline import print_headline
+from tgmm.cli.settings import load_settings
+from tgmm.errors import UserError
+from tgmm.tables.numbers import write_number, write_percent
+from tgmm.tables.registry import write_table
+from tgmm.tables.render import escape_latex
+
+SETTINGS = {
+    "id": "tab-effectiveness", "kind": "score-table", "taskset": "effectiveness", "metric": "l2_error",
+    "methods": list(METHODS), "scale": "laptop", "dimensions": [2, 8, 32], "n_components": [2, 3],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A folder with summary and table; d = 2 and 32, so that some networks are missing."""
+    folder = tmp_path_factory.mktemp("tables")
+    results = folder / "results" / "laptop"
+    files = write_scores(results / "scores", dimensions=(2, 8, 32), components=(2, 3), tasks=32)
+    aggregate(files, results / "summary.parquet", results / "summary.json", resamples=100)
+    write_table(SETTINGS, results / "summary.parquet", results / "tables" / "tab-effectiveness")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def table(study) -> pd.DataFrame:
+    return pd.read_csv(study / "results/laptop/tables/tab-effectiveness.csv")
+
+
+def test_csv_equals_pandas_on_the_raw_scores(table):
+    raw = pd.concat([method_scores(name, dimensions=(2, 8, 32), components=(2, 3), tasks=32) for name in METHODS])
+    expected = raw[~raw.failed].groupby(["method", "d", "K"])["l2_error"].agg(["mean", "median"])
+    found = table[table.status == "ok"].set_index(["method", "d", "K"])
+    assert set(found.index) == set(expected.index)
+    np.testing.assert_allclose(found.loc[expected.index, ["mean", "median"]], expected, rtol=1e-9)
+
+
+def test_every_method_has_a_row_in_every_cell(table):
+    assert len(table) == len(METHODS) * 3 * 2
+    spectral = table[(table.method == "spectral") & (table.d == 2) & (table.K == 3)].iloc[0]
+    assert spectral.status == "failed"
+    assert spectral.failure_share == 1.0
+    assert set(table[(table.method == "tgmm-reference") & (table.d == 32)].status) == {"not run"}
+
+
+def test_markdown_shows_every_cell_and_the_floor_last(study, table):
+    text = (study / "results/laptop/tables/tab-effectiveness.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    assert lines[0].endswith("| EM from the truth |")
+    assert len(lines) == 2 + 6
+    assert {line.count("|") for line in lines} == {len(METHODS) + 3}
+    row = table[(table.method == "em") & (table.d == 8) & (table.K == 3)].iloc[0]
+    assert f"{write_number(row['mean'])} / {write_number(row['median'])}<br>" in lines[5]
+    assert "fails" in lines[3]
+    assert "scale laptop · 32 tasks a cell" in text
+    assert "seed 2505" in text
+
+
+def test_best_mean_is_bold_and_never_the_floor(study):
+    lines = (study / "results/laptop/tables/tab-effectiveness.md").read_text().splitlines()
+    for line in [line for line in lines if line.startswith("|")][2:]:
+        assert "**" in line
+        assert "**" not in line.split("|")[-2]
+
+
+def test_latex_is_well_formed(study):
+    text = (study / "results/laptop/tables/tab-effectiveness.tex").read_text()
+    assert r"\toprule" in text
+    assert r"\bottomrule" in text
+    body = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(body) == 1 + 2 * 6
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in body} == {len(METHODS) + 1}
+    assert text.count("{") == text.count("}")
+    assert len(re.findall(r"(?<!\\)%", text)) == 2  # the comment line and the one behind resizebox
+    assert text.isascii()
+
+
+def test_latex_escapes():
+    assert escape_latex("5 % of a_b & <c>") == r"5 \% of a\_b \& \textless{}c\textgreater{}"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0190, ".0190"), (0.44449, ".444"), (1.0561, "1.06"), (16.31, "16.3"), (312.4, "312"), (0.0, "0"),
+     (-12.43, "-12.4"), (3.1e-4, "3.1e-4"), (0.9999, "1.00"), (9.999, "10.0"), (0.09999, ".100"),
+     (float("nan"), ""), (float("inf"), "∞"), (-0.25, "-.250")],
+)  # fmt: skip
+def test_numbers(value, text):
+    assert write_number(value) == text
+
+
+def test_small_shares_are_not_written_as_zero():
+    assert [write_percent(share) for share in (0, 1e-4, 0.015, 0.75)] == ["0 %", "<0.1 %", "1.5 %", "75 %"]
+
+
+def test_bad_settings_are_refused(study):
+    summary = study / "results/laptop/summary.parquet"
+    for change, message in [
+        ({"metric": "l2_eror"}, "did you mean 'l2_error'"),
+        ({"taskset": "effectivness"}, "did you mean 'effectiveness'"),
+        ({"kind": "score-tabel"}, "did you mean 'score-table'"),
+        ({"methods": ["nothing"]}, "no scores of the methods nothing"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            write_table(SETTINGS | change, summary, study / "x")
+    incomplete = {key: value for key, value in SETTINGS.items() if key != "metric"}
+    with pytest.raises(UserError, match="lack metric"):
+        write_table(incomplete, summary, study / "x")
+    assert not list(study.glob("x*"))
+
+
+def test_headline_fits_eighty_columns_and_names_the_files(study):
+    console = Console(file=io.StringIO(), width=80)
+    print_headline("laptop", study, console)
+    text = console.file.getvalue()
+    assert "…" not in text
+    assert re.search(r"EM, 10 starts +\S+ / \S+ +\S+ / \S+ +\S+ / \S+ *\n", text)
+    assert "fails (50 %)" in text
+    assert "tables/tab-effectiveness.md" in text
+    with pytest.raises(UserError, match=r"results/paper/summary\.json: not there"):
+        print_headline("paper", study, console)
+
+
+def test_settings_are_json_text_or_a_file(tmp_path):
+    path = tmp_path / "settings.json"
+    path.write_text('{"a": 1}')
+    assert load_settings(None) is None
+    assert load_settings(' {"a": 1}') == load_settings(str(path)) == {"a": 1}
+    for bad, message in [("{a}", "not valid JSON"), ("[1]", "must be a JSON object"), ("gone.json", "cannot be read")]:
+        with pytest.raises(UserError, match=message) as caught:
+            load_settings(bad)
+        assert "\n" not in str(caught.value)
