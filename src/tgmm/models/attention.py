@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -38,34 +38,21 @@ class Attention(nn.Module):
         """
         query = self.query(receivers).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, M, D / heads)
         key, value = self.key_value(senders).unflatten(-1, (2 * self.heads, -1)).transpose(1, 2).chunk(2, dim=1)
-        mixed = attend(query, key, value, bias)  # (B, heads, M, D / heads)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)  # (B, heads, M, D / heads)
         return self.output(mixed.transpose(1, 2).flatten(-2))
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-    """softmax(query keyᵀ / sqrt(width) + bias) value: fused on a GPU, plain matrix products on the CPU.
-
-    The sets here are short (N <= 128 in training), where the CPU's fused kernel and its backward pass are slower than
-    two matrix products.
-    """
-    if query.is_cuda:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-    scores = (query / math.sqrt(query.shape[-1])) @ key.mT
-    if bias is not None:
-        scores = scores + bias
-    return scores.softmax(-1) @ value
-
-
 class MLP(nn.Module):
-    """Two linear maps around the tanh-approximated GELU of GPT-2 (Radford et al. 2019)."""
+    """Two linear maps, four times as wide between them, around an activation."""
 
-    def __init__(self, width: int, expansion: int = 4):
+    def __init__(self, width: int, activation: Callable[[Tensor], Tensor], expansion: int = 4):
         super().__init__()
+        self.activation = activation
         self.expand = nn.Linear(width, expansion * width)
         self.contract = nn.Linear(expansion * width, width)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.contract(F.gelu(self.expand(tokens), approximate="tanh"))
+        return self.contract(self.activation(self.expand(tokens)))
 
 
 def mask_bias(hidden: Tensor | None, dtype: torch.dtype) -> Tensor | None:

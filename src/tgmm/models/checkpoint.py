@@ -65,7 +65,10 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
         raise UserError(f"{path}: cannot be read ({error.strerror}); train the family or pull its release") from error
     if hashlib.sha256(weights).hexdigest() != record["weights_sha256"]:
         raise UserError(f"{path}: its SHA-256 is not the one in {RECORD_FILE}: corrupt, or from another training")
-    network = build_network(NetworkSettings.from_dict(record["network"]))
+    try:
+        network = build_network(NetworkSettings.from_dict(record["network"]))
+    except (UserError, AttributeError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise UserError(f"{folder / RECORD_FILE}: describes no network of this version ({error})") from error
     try:
         state = {name: tensor.float() for name, tensor in load_tensors(weights).items()}
         network.load_state_dict(state)
@@ -84,7 +87,8 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({error.strerror}); train the family or pull its release") from error
     except ValueError as error:
         raise UserError(f"{path}: not JSON ({error})") from error
-    missing = [key for key in ("family", "format", "network", "weights_sha256") if key not in record]
+    keys = record if isinstance(record, dict) else {}
+    missing = [key for key in ("family", "format", "network", "weights_sha256") if key not in keys]
     if missing:
         raise UserError(f"{path}: not a model record, it lacks '{missing[0]}'")
     if record["format"] != FORMAT:

@@ -16,8 +16,8 @@ from tgmm.models.estimate import LogEstimate, component_mask
 from tgmm.models.settings import NetworkSettings
 
 
-class ExchangeBlock(nn.Module):
-    """One exchange between component tokens (B, K, D) and data tokens (B, N, D)."""
+class GatherBlock(nn.Module):
+    """Component tokens (B, K, D) read the data tokens (B, N, D), then each other."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
@@ -26,24 +26,30 @@ class ExchangeBlock(nn.Module):
         self.mix_norm = nn.LayerNorm(width)
         self.mix = Attention(width, heads)
         self.component_norm = nn.LayerNorm(width)
-        self.component_mlp = MLP(width)
+        self.component_mlp = MLP(width, F.relu)
+
+    def forward(self, components: Tensor, data: Tensor, unused: Tensor, hidden: Tensor | None) -> Tensor:
+        receive, send = self.gather_norms
+        components = components + self.gather(receive(components), send(data), hidden)
+        normed = self.mix_norm(components)
+        components = components + self.mix(normed, normed, unused)
+        return components + self.component_mlp(self.component_norm(components))
+
+
+class ScatterBlock(nn.Module):
+    """Data tokens (B, N, D) read the component tokens (B, K, D)."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
         self.scatter_norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.scatter = Attention(width, heads)
         self.data_norm = nn.LayerNorm(width)
-        self.data_mlp = MLP(width)
+        self.data_mlp = MLP(width, F.relu)
 
-    def forward(
-        self, components: Tensor, data: Tensor, unused_bias: Tensor, hidden_bias: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        receive, send = self.gather_norms
-        components = components + self.gather(receive(components), send(data), hidden_bias)
-        normed = self.mix_norm(components)
-        components = components + self.mix(normed, normed, unused_bias)
-        components = components + self.component_mlp(self.component_norm(components))
+    def forward(self, data: Tensor, components: Tensor, unused: Tensor) -> Tensor:
         receive, send = self.scatter_norms
-        data = data + self.scatter(receive(data), send(components), unused_bias)
-        data = data + self.data_mlp(self.data_norm(data))
-        return components, data
+        data = data + self.scatter(receive(data), send(components), unused)
+        return data + self.data_mlp(self.data_norm(data))
 
 
 class ComponentReadout(nn.Module):
@@ -75,7 +81,9 @@ class ComponentNetwork(nn.Module):
         self.seeds = nn.Parameter(torch.randn(settings.largest, width))
         self.size_embedding = nn.Embedding(len(settings.n_components), width)
         nn.init.normal_(self.size_embedding.weight, std=0.5)
-        self.blocks = nn.ModuleList(ExchangeBlock(width, settings.heads) for _ in range(settings.blocks))
+        self.gathers = nn.ModuleList(GatherBlock(width, settings.heads) for _ in range(settings.blocks))
+        # Nothing reads the data tokens after the last block, so it does not update them.
+        self.scatters = nn.ModuleList(ScatterBlock(width, settings.heads) for _ in range(settings.blocks - 1))
         self.read_outs = nn.ModuleList(ComponentReadout(settings) for _ in range(settings.blocks))
 
     def forward(self, points: Tensor, n_components: Tensor, hidden: Tensor | None = None) -> list[LogEstimate]:
@@ -93,7 +101,9 @@ class ComponentNetwork(nn.Module):
         components = self.seeds + self.size_embedding(size)[:, None]
         unused_bias, hidden_bias = mask_bias(unused, data.dtype), mask_bias(hidden, data.dtype)
         estimates = []
-        for block, read_out in zip(self.blocks, self.read_outs, strict=True):
-            components, data = block(components, data, unused_bias, hidden_bias)
+        for block, (gather, read_out) in enumerate(zip(self.gathers, self.read_outs, strict=True)):
+            components = gather(components, data, unused_bias, hidden_bias)
             estimates.append(read_out(components, unused))
+            if block < len(self.scatters):
+                data = self.scatters[block](data, components, unused_bias)
         return estimates

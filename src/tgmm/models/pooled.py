@@ -20,6 +20,11 @@ from tgmm.models.settings import NetworkSettings
 INITIAL_STD = 0.02
 
 
+def gpt2_gelu(values: Tensor) -> Tensor:
+    """GPT-2's activation, the tanh approximation of the GELU."""
+    return F.gelu(values, approximate="tanh")
+
+
 class EncoderBlock(nn.Module):
     """A pre-norm GPT-2 block: self-attention, then an MLP, each added to the stream."""
 
@@ -28,7 +33,7 @@ class EncoderBlock(nn.Module):
         self.attention_norm = nn.LayerNorm(width)
         self.attention = Attention(width, heads)
         self.mlp_norm = nn.LayerNorm(width)
-        self.mlp = MLP(width)
+        self.mlp = MLP(width, gpt2_gelu)
 
     def forward(self, tokens: Tensor, bias: Tensor | None) -> Tensor:
         normed = self.attention_norm(tokens)

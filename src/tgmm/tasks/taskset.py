@@ -146,7 +146,7 @@ def load_taskset(path: Path, *, check: bool = True) -> TaskSet:
         metadata = _read_metadata(content)
         settings, cells = json.loads(metadata["settings"]), json.loads(metadata["cells"])
         taskset = TaskSet(settings, tuple(_cell(name, cell, tensors, settings) for name, cell in cells.items()))
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+    except (SafetensorError, AttributeError, KeyError, ValueError, TypeError) as error:
         raise UserError(f"{path}: not a task set, or a corrupt one ({type(error).__name__}: {error})") from error
     if check:
         check_hashes(path, taskset)

@@ -113,8 +113,10 @@ def _budget(values: dict[str, Any]) -> Budget:
     for key in values:
         if key not in known:
             raise unknown_name("training setting", f"training.{key}", [f"training.{name}" for name in known])
+    if "tasks" not in values:
+        raise UserError("training settings lack 'training.tasks'")
     budget = Budget(**values)
     for name in ("tasks", "batch", "validate_every", "learning_rate", "clip"):
-        if getattr(budget, name) <= 0:
+        if not getattr(budget, name) > 0:  # NaN is not positive either
             raise UserError(f"training.{name} must be positive (got {getattr(budget, name)})")
     return budget
