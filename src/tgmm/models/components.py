@@ -44,7 +44,7 @@ class ScatterBlock(nn.Module):
         self.scatter_norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.scatter = Attention(width, heads)
         self.data_norm = nn.LayerNorm(width)
-        self.data_mlp = MLP(width, F.relu)
+        self.data_mlp = MLP(width, F.relu, expansion=2)
 
     def forward(self, data: Tensor, components: Tensor, unused: Tensor) -> Tensor:
         receive, send = self.scatter_norms
