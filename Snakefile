@@ -1,0 +1,46 @@
+# The study from end to end: task sets -> training -> scores -> summary -> figures and tables -> the paper.
+# What is studied stands in config.yaml, how a step runs in workflow/rules/, the science in src/tgmm/.
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+include: "workflow/rules/common.smk"
+
+
+check_syntax("config.yaml")
+
+
+configfile: "config.yaml"
+
+
+STUDY = open_study(config)
+
+
+report: "workflow/report/workflow.rst"
+
+
+wildcard_constraints:
+    scale=STUDY.scale,
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/baselines.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/paper.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        TASKS,
+        MODELS,
+        SCORES,
+        FIGURES,
+        TABLES,
+        PAPER,
+    message:
+        "Everything of scale {STUDY.scale} is there: results/{STUDY.scale} and {PAPER}"

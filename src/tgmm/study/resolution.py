@@ -1,0 +1,172 @@
+"""A validated configuration, resolved: names expanded, applicability decided, the settings of every command."""
+
+from __future__ import annotations
+
+import itertools
+from functools import cached_property
+
+
+class Study:
+    """What config.yaml and a scale say, ready for use.
+
+    Parameters
+    ----------
+    config : the merged, validated configuration with defaults filled in.
+    """
+
+    def __init__(self, config: dict):
+        self.config = config
+        self.scale: str = config["scale"]
+        self.results = f"results/{self.scale}"
+
+    @cached_property
+    def families(self) -> dict[str, dict]:
+        """Name of every family to train -> its covariance, dimension, longest, n_components and recipe."""
+        return {
+            name: part
+            for entry in self.config["families"]
+            for name, part in zip(family_names(entry), parts(entry), strict=True)
+        }
+
+    @cached_property
+    def tasksets(self) -> dict[str, tuple[str, int]]:
+        """Name of every file of test tasks, such as `effectiveness-d8` -> (task set, dimension)."""
+        return {
+            f"{name}-d{dimension}": (name, dimension)
+            for name, entry in self.config["tasksets"].items()
+            for dimension in as_list(entry["d"])
+        }
+
+    def family_of(self, method: str, taskset: str) -> str | None:
+        """The family whose network a method runs on a file of tasks; None for a baseline or where none is trained."""
+        entry = self.config["methods"][method]
+        if entry["kind"] != "tgmm":
+            return None
+        name, dimension = self.tasksets[taskset]
+        covariance = self.config["tasksets"][name]["covariance"]
+        family = family_name(covariance, dimension, entry["N"], entry["recipe"])
+        return family if family in self.families else None
+
+    def applies(self, method: str, taskset: str) -> bool:
+        """Whether a method can be scored on a file of tasks. Where it cannot, figures and tables mark a gap."""
+        return self.config["methods"][method]["kind"] != "tgmm" or self.family_of(method, taskset) is not None
+
+    def artefact_scores(self, artefact: str) -> list[tuple[str, str]]:
+        """(file of tasks, method) of every score that an artefact shows."""
+        entry = self.config["artefacts"][artefact]
+        return [
+            (taskset, method)
+            for taskset, (name, _) in self.tasksets.items()
+            for method in entry.get("methods", ())
+            if name == entry["taskset"] and self.applies(method, taskset)
+        ]
+
+    @cached_property
+    def scores(self) -> list[tuple[str, str]]:
+        """(file of tasks, method) of every score that some artefact shows."""
+        pairs = [pair for artefact in self.config["artefacts"] for pair in self.artefact_scores(artefact)]
+        return list(dict.fromkeys(pairs))
+
+    @property
+    def figures(self) -> list[str]:
+        """Names of the figures."""
+        return [name for name in self.config["artefacts"] if name.startswith("fig-")]
+
+    @property
+    def tables(self) -> list[str]:
+        """Names of the tables."""
+        return [name for name in self.config["artefacts"] if name.startswith("tab-")]
+
+    def task_settings(self, taskset: str) -> dict:
+        """Settings of `tgmm sample-tasks`."""
+        name, dimension = self.tasksets[taskset]
+        entry = self.config["tasksets"][name]
+        return {
+            "taskset": name,
+            "covariance": entry["covariance"],
+            "dimension": dimension,
+            "n_components": as_list(entry["K"]),
+            "n_points": as_list(entry["N"]),
+            "tasks": self.config["test_tasks"],
+            "heldout_points": self.config["heldout_points"],
+            "seed": self.config["seed"],
+        }
+
+    def train_settings(self, family: str) -> dict:
+        """Settings of `tgmm train`."""
+        recipe = self.families[family]["recipe"]
+        network, loss = (self.config["recipes"][recipe][key] for key in ("network", "loss"))
+        return {
+            "family": family,
+            **self.families[family],
+            "network": {"kind": network, **self.config["networks"][network]},
+            "loss": loss,
+            "training": self.config["training"][recipe],
+            "validation_tasks": self.config["validation_tasks"],
+            "seed": self.config["seed"],
+            "scale": self.scale,
+        }
+
+    def score_settings(self, method: str, taskset: str) -> dict:
+        """Settings of `tgmm score`; `family` is there for networks only."""
+        family = self.family_of(method, taskset)
+        return {
+            "method": method,
+            **self.config["methods"][method],
+            **({"family": family} if family else {}),
+            "seed": self.config["seed"],
+            "scale": self.scale,
+        }
+
+    def artefact_settings(self, artefact: str) -> dict:
+        """Settings of `tgmm figure` and `tgmm table`."""
+        entry = self.config["artefacts"][artefact]
+        settings = {"id": artefact, "scale": self.scale, "bootstrap": self.config["bootstrap"], **entry}
+        if "taskset" in entry:
+            tasks = self.config["tasksets"][entry["taskset"]]
+            settings |= {
+                "covariance": tasks["covariance"],
+                "dimensions": as_list(tasks["d"]),
+                "n_components": as_list(tasks["K"]),
+                "n_points": as_list(tasks["N"]),
+                "test_tasks": self.config["test_tasks"],
+            }
+        if "families" in entry:
+            settings["validation_tasks"] = self.config["validation_tasks"]
+        return settings
+
+    def summary_settings(self) -> dict:
+        """Settings of `tgmm aggregate`."""
+        return {"scale": self.scale, "bootstrap": self.config["bootstrap"], "seed": self.config["seed"]}
+
+
+def family_name(covariance: str, dimension: int, longest: int, recipe: str) -> str:
+    """The name of a family, such as `isotropic-d8-n128-components`."""
+    return f"{covariance}-d{dimension}-n{longest}-{recipe}"
+
+
+def parts(entry: dict) -> list[dict]:
+    """The families of one entry of `families`, its lists multiplied."""
+    lists = (as_list(entry[key]) for key in ("covariance", "d", "N", "recipe"))
+    return [
+        {
+            "covariance": covariance,
+            "dimension": dimension,
+            "n_components": as_list(entry["K"]),
+            "longest": longest,
+            "recipe": recipe,
+        }
+        for covariance, dimension, longest, recipe in itertools.product(*lists)
+    ]
+
+
+def family_names(entry: dict) -> list[str]:
+    """Names of the families of one entry, in the order of `parts`."""
+    return [
+        family_name(part["covariance"], part["dimension"], part["longest"], part["recipe"]) for part in parts(entry)
+    ]
+
+
+def as_list(value: object) -> list:
+    """A list, of one item if it was none."""
+    return list(value) if isinstance(value, list | tuple) else [value]

@@ -1,0 +1,163 @@
+"""Training losses against scipy's assignment and closed forms."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
+
+from tgmm.errors import UserError
+from tgmm.losses import EARLY_WEIGHT, loss_terms, permute, training_loss
+from tgmm.mixture import Mixture
+from tgmm.models.estimate import LogEstimate
+from tgmm.tasks.sampler import sample_mixtures
+
+COUNTS = torch.tensor([2, 5, 3, 4, 5, 2, 3])
+
+
+def padded_truth(covariance: str = "isotropic", dimension: int = 3) -> Mixture:
+    return sample_mixtures(17, torch.arange(len(COUNTS)), COUNTS, dimension, covariance)
+
+
+def random_estimate(truth: Mixture, counts: torch.Tensor, seed: int = 0) -> LogEstimate:
+    """Noise everywhere, in the padding too, as a network's estimate has; log-weights are normalised."""
+    generator = torch.Generator().manual_seed(seed)
+    logits, means, scales = (
+        torch.randn(shape, dtype=torch.float64, generator=generator)
+        for shape in (truth.weights.shape, truth.means.shape, truth.means.shape)
+    )
+    unused = torch.arange(truth.n_components) >= counts[:, None]
+    log_weights = logits.masked_fill(unused, -1e9).log_softmax(1)
+    return LogEstimate(log_weights, 4 * means, None if truth.standard_deviations is None else scales.exp())
+
+
+def perfect_estimate(truth: Mixture) -> LogEstimate:
+    return LogEstimate(truth.weights.log().clamp_min(-1e9), truth.means, truth.standard_deviations)
+
+
+def scipy_terms(estimate: LogEstimate, truth: Mixture, counts: torch.Tensor, matched: bool) -> tuple[float, ...]:
+    """The three terms, task by task on the unpadded components."""
+    rows = []
+    for task, count in enumerate(counts.tolist()):
+        log_pi, mu = estimate.log_weights[task, :count].numpy(), estimate.means[task, :count].numpy()
+        true_pi, true_mu = truth.weights[task, :count].numpy(), truth.means[task, :count].numpy()
+        order = np.arange(count)
+        if matched:
+            cost = ((true_mu[:, None] - mu[None]) ** 2).mean(-1) + (true_pi[:, None] - np.exp(log_pi)[None]) ** 2
+            order = linear_sum_assignment(cost)[1]
+        scale = 0.0
+        if truth.standard_deviations is not None:
+            scales, true_scales = estimate.standard_deviations[task, :count], truth.standard_deviations[task, :count]
+            scale = ((scales.numpy()[order] - true_scales.numpy()) ** 2).mean()
+        rows.append((((mu[order] - true_mu) ** 2).mean(), -(true_pi * log_pi[order]).sum(), scale))
+    return tuple(np.mean(rows, axis=0))
+
+
+@pytest.mark.parametrize("kind", ["matched", "sorted"])
+@pytest.mark.parametrize("covariance", ["isotropic", "anisotropic"])
+@pytest.mark.parametrize("seed", range(5))
+def test_terms_of_mixed_padded_sizes_equal_scipys(kind, covariance, seed):
+    truth = padded_truth(covariance)
+    estimate = random_estimate(truth, COUNTS, seed)
+    terms = loss_terms(estimate, truth, COUNTS, kind)
+    expected = scipy_terms(estimate, truth, COUNTS, kind == "matched")
+    ours = (terms.means.item(), terms.weights.item(), terms.scales.item())
+    assert ours == pytest.approx(expected, rel=1e-10)
+    assert terms.total.item() == pytest.approx(sum(expected), rel=1e-10)
+
+
+def test_single_precision_matches_as_double_does():
+    truth = padded_truth()
+    estimate = random_estimate(truth, COUNTS)
+    single = LogEstimate(*(value.float() for value in (estimate.log_weights, estimate.means)))
+    terms = loss_terms(single, truth.to(torch.float32), COUNTS, "matched")
+    expected = scipy_terms(estimate, truth, COUNTS, True)
+    assert (terms.means.item(), terms.weights.item()) == pytest.approx(expected[:2], rel=1e-5)
+
+
+@given(orders=st.tuples(*(st.permutations(range(count)) for count in COUNTS.tolist())))
+def test_a_relabelled_perfect_estimate_has_no_squared_error_and_the_weights_entropy(orders):
+    truth = padded_truth("anisotropic")
+    full = torch.tensor([[*order, *range(len(order), 5)] for order in orders])
+    estimate = permute(perfect_estimate(truth), full)
+    terms = loss_terms(estimate, truth, COUNTS, "matched")
+    entropy = torch.special.entr(truth.weights).sum(1).mean()
+    assert terms.means.item() == 0.0
+    assert terms.scales.item() == 0.0
+    assert terms.weights.item() == pytest.approx(entropy.item(), rel=1e-12)
+    weights = loss_terms(random_estimate(truth, COUNTS), truth, COUNTS, "matched").weights
+    assert weights > entropy
+
+
+def test_the_sorted_loss_punishes_a_relabelled_perfect_estimate():
+    truth = padded_truth()
+    flipped = permute(perfect_estimate(truth), torch.tensor([[1, 0, 2, 3, 4]] * len(COUNTS)))
+    assert loss_terms(flipped, truth, COUNTS, "matched").means == 0
+    assert loss_terms(flipped, truth, COUNTS, "sorted").means > 1
+    assert loss_terms(perfect_estimate(truth), truth, COUNTS, "sorted").means == 0
+
+
+def test_the_matched_squared_error_is_never_above_the_sorted_one():
+    truth = padded_truth()
+    for seed in range(10):
+        estimate = replace(random_estimate(truth, COUNTS, seed), log_weights=perfect_estimate(truth).log_weights)
+        # With nearly equal weights the match is decided by the means alone.
+        flat = replace(truth, weights=torch.full_like(truth.weights, 0.2))
+        estimate = replace(estimate, log_weights=flat.weights.log())
+        matched, in_order = (loss_terms(estimate, flat, COUNTS, kind).means for kind in ("matched", "sorted"))
+        assert matched <= in_order
+
+
+@pytest.mark.parametrize("kind", ["matched", "sorted"])
+def test_gradients_reach_every_used_component_and_no_padding(kind):
+    truth = padded_truth("anisotropic")
+    estimate = random_estimate(truth, COUNTS)
+    leaves = [getattr(estimate, field.name).clone().requires_grad_() for field in fields(estimate)]
+    loss_terms(LogEstimate(*leaves), truth, COUNTS, kind).total.backward()
+    used = torch.arange(5) < COUNTS[:, None]
+    for leaf in leaves:
+        assert torch.isfinite(leaf.grad).all()
+        moved = leaf.grad.ne(0) if leaf.ndim == 2 else leaf.grad.ne(0).any(-1)
+        assert torch.equal(moved, used)
+
+
+def test_what_stands_in_the_padding_does_not_matter():
+    truth = padded_truth()
+    estimate = random_estimate(truth, COUNTS)
+    unused = torch.arange(5) >= COUNTS[:, None]
+    other = replace(estimate, means=estimate.means.masked_fill(unused[..., None], 1e3))
+    for kind in ("matched", "sorted"):
+        assert loss_terms(other, truth, COUNTS, kind).total == loss_terms(estimate, truth, COUNTS, kind).total
+
+
+def test_the_sorted_loss_has_a_floor_where_components_cannot_be_told_apart():
+    # Equal weights: whichever order the estimate takes, the order of the truth is a coin's toss.
+    means = torch.tensor([[[3.0, 0.0], [-3.0, 0.0]], [[-3.0, 0.0], [3.0, 0.0]]])
+    truth = Mixture(torch.full((2, 2), 0.5), means)
+    counts = torch.tensor([2, 2])
+    for first in ([3.0, 0.0], [-3.0, 0.0], [0.0, 0.0]):
+        guess = torch.tensor([[first, [-first[0], 0.0]]]).expand(2, -1, -1)
+        assert loss_terms(LogEstimate(truth.weights.log(), guess, None), truth, counts, "sorted").means >= 4.5
+    guess = means[:1].expand(2, -1, -1)
+    assert loss_terms(LogEstimate(truth.weights.log(), guess, None), truth, counts, "matched").means == 0
+
+
+def test_earlier_estimates_count_less():
+    truth = padded_truth()
+    estimates = [random_estimate(truth, COUNTS, seed) for seed in range(3)]
+    loss, last = training_loss(estimates, truth, COUNTS, "matched")
+    totals = [loss_terms(estimate, truth, COUNTS, "matched").total.item() for estimate in estimates]
+    assert loss.item() == pytest.approx(totals[2] + EARLY_WEIGHT * (totals[0] + totals[1]))
+    assert last.total.item() == totals[2]
+    assert training_loss(estimates[2:], truth, COUNTS, "matched")[0].item() == totals[2]
+
+
+def test_an_unknown_loss_is_refused_with_the_valid_ones():
+    truth = padded_truth()
+    with pytest.raises(UserError, match=r"did you mean 'matched'.*matched, sorted"):
+        loss_terms(random_estimate(truth, COUNTS), truth, COUNTS, "machted")

@@ -1,0 +1,63 @@
+"""DVC and Snakemake agree: what one has made, the other finds, also in a fresh clone."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from workflow_project import ROOT, Project, copy_project
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def versioned(tmp_path_factory) -> Project:
+    """A project under git and DVC, run, committed and released."""
+    project = copy_project(tmp_path_factory.mktemp("versioned") / "project")
+    (project.folder / ".dvc").mkdir()
+    for name in (".dvc/config", ".dvc/.gitignore"):
+        shutil.copy2(ROOT / name, project.folder / name)
+    (project.folder / ".gitignore").open("a").write("/commands.txt\n")
+    expect(project, "git", "init", "-q")
+    expect(project, "snakemake", "--cores", "all", "--resources", "gpu=1")
+    assert "Nothing to be done" in expect(project, "dvc", "repro")
+    expect(project, "dvc", "push")
+    expect(project, "git", "add", "-A")
+    expect(project, "git", *["-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "all"])
+    return project
+
+
+def expect(project: Project, *command: str) -> str:
+    """Run a command that must succeed; its output."""
+    result = project.command(*command)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def clone(project: Project, folder) -> Project:
+    expect(project, "git", "clone", "-q", str(project.folder), str(folder))
+    return Project(folder)
+
+
+def test_a_second_repro_is_up_to_date(versioned):
+    assert "up to date" in expect(versioned, "dvc", "repro")
+    assert "stand-in" in expect(versioned, "dvc", "metrics", "show")
+    assert expect(versioned, "git", "status", "--short") == ""
+
+
+def test_a_clone_with_pulled_results_has_nothing_to_do(versioned, tmp_path):
+    copy = clone(versioned, tmp_path / "clone")
+    expect(copy, "dvc", "pull")
+    assert "Nothing to be done" in expect(copy, "snakemake", "-n")
+    assert "up to date" in expect(copy, "dvc", "repro")
+    assert not (copy.folder / "commands.txt").exists()
+
+
+def test_one_edit_reruns_its_dependents_in_both(versioned, tmp_path):
+    copy = clone(versioned, tmp_path / "clone")
+    expect(copy, "dvc", "pull")
+    copy.replace("config.yaml", "metric: accuracy", "metric: mean_error")
+    expect(copy, "dvc", "repro")
+    ran = [line.split()[0] for line in (copy.folder / "commands.txt").read_text().splitlines()]
+    assert sorted(ran) == ["figure", "paper"]
+    assert "Nothing to be done" in expect(copy, "snakemake", "-n")

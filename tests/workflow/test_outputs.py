@@ -1,0 +1,83 @@
+"""The outputs of a real run. Set TGMM_RUN to the folder that it was made in; without it these tests are skipped."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tgmm.study import Study, load_study
+
+FOLDER = Path(os.environ.get("TGMM_RUN", "."))
+SCALE = os.environ.get("TGMM_RUN_SCALE", "smoke")
+pytestmark = pytest.mark.skipif("TGMM_RUN" not in os.environ, reason="TGMM_RUN names no finished run")
+
+
+@pytest.fixture(scope="module")
+def study() -> Study:
+    return load_study(FOLDER / "config.yaml", SCALE)
+
+
+@pytest.fixture(scope="module")
+def results() -> Path:
+    return FOLDER / "results" / SCALE
+
+
+def test_every_score_has_a_row_for_every_task(study, results):
+    import pandas as pd
+
+    from tgmm.evaluate import COLUMNS
+
+    for taskset, method in study.scores:
+        scores = pd.read_parquet(results / f"scores/{taskset}/{method}.parquet")
+        settings = study.task_settings(taskset)
+        cells = len(settings["n_components"]) * len(settings["n_points"])
+        assert list(scores.columns) == list(COLUMNS)
+        assert len(scores) == cells * settings["tasks"]
+        assert (scores.failure_reason != "").equals(scores.failed)
+        assert scores.loc[~scores.failed, "l2_error"].notna().all()
+
+
+def test_the_oracle_is_the_floor_and_never_fails(study, results):
+    import pandas as pd
+
+    for taskset in study.tasksets:
+        oracle = pd.read_parquet(results / f"scores/{taskset}/em-oracle.parquet")
+        assert not oracle.failed.any()
+        assert oracle.l2_error.median() < 0.15
+
+
+def test_models_come_with_their_record(study, results):
+    for family in study.families:
+        record = json.loads((results / f"models/{family}/config.json").read_text())
+        settings = study.train_settings(family)
+        for key in ("family", "dimension", "recipe", "loss", "training", "seed"):
+            assert record["settings"][key] == settings[key]
+        assert record["record"]["tasks_seen"] >= settings["training"]["tasks"]
+        history = (results / f"models/{family}/history.csv").read_text().splitlines()
+        assert history[0].startswith("step,tasks,seconds,loss")
+        assert len(history) > 2
+
+
+def test_headline_numbers_are_there(results):
+    summary = json.loads((results / "summary.json").read_text())
+    assert summary["meta"]["scale"] == SCALE
+
+
+def test_figures_tables_and_paper_are_what_they_say(study, results):
+    for name in study.figures:
+        assert (results / f"figures/{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert (results / f"figures/{name}.png").read_bytes().startswith(b"\x89PNG")
+    for name in study.tables:
+        for ending in ("csv", "md", "tex"):
+            assert (results / f"tables/{name}.{ending}").stat().st_size > 100
+    paper = FOLDER / "paper/build" / ("paper.pdf" if SCALE == "laptop" else f"paper-{SCALE}.pdf")
+    assert paper.read_bytes().startswith(b"%PDF")
+
+
+def test_every_job_left_a_log_and_a_benchmark(study):
+    for family in study.families:
+        assert (FOLDER / f"logs/{SCALE}/models/{family}.log").stat().st_size > 0
+        assert (FOLDER / f"benchmark_logs/{SCALE}/models/{family}.tsv").stat().st_size > 0

@@ -1,0 +1,32 @@
+# Test tasks: the parameters, a seed for each task and the hash of its points.
+TASKS = [f"{STUDY.results}/tasks/{taskset}.safetensors" for taskset in STUDY.tasksets]
+
+
+rule tasks:
+    input:
+        TASKS,
+    message:
+        "Test tasks of scale {STUDY.scale} are there"
+
+
+rule sample_tasks:
+    output:
+        tasks="results/{scale}/tasks/{taskset}.safetensors",
+    log:
+        "logs/{scale}/tasks/{taskset}.log",
+    benchmark:
+        "benchmark_logs/{scale}/tasks/{taskset}.tsv"
+    wildcard_constraints:
+        taskset=any_of(STUDY.tasksets),
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=lambda wildcards: as_json(STUDY.task_settings(wildcards.taskset)),
+        code=code_version.code_version("tgmm.tasks.taskset"),
+    message:
+        "Sampling test tasks: {wildcards.taskset}"
+    shell:
+        "tgmm sample-tasks {wildcards.taskset} --settings {params.settings:q} --out {output.tasks}"
+        " 2>&1 | tee -i {log}"

@@ -1,0 +1,33 @@
+# The manuscript: its figures, tables and numbers are those of the results at the time of building.
+PAPER = f"paper/build/paper{'' if STUDY.scale == 'laptop' else '-' + STUDY.scale}.pdf"
+MANUSCRIPT = sorted(
+    str(path)
+    for path in Path("paper").rglob("*")
+    if path.suffix in (".typ", ".bib", ".csl", ".yaml", ".svg") and "build" not in path.parts
+)
+
+
+rule paper:
+    input:
+        manuscript=MANUSCRIPT,
+        figures=FIGURES,
+        tables=TABLES,
+        headline=HEADLINE,
+        records=[path for path in MODELS if path.endswith("config.json")],
+    output:
+        pdf=report(PAPER, caption="../report/paper.rst", category="Paper"),
+    log:
+        f"logs/{STUDY.scale}/paper.log",
+    benchmark:
+        f"benchmark_logs/{STUDY.scale}/paper.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        scale=STUDY.scale,
+        code=code_version.code_version("tgmm.manuscript"),
+    message:
+        "Typesetting {output.pdf}"
+    shell:
+        "tgmm paper --scale {params.scale} --out {output.pdf} 2>&1 | tee -i {log}"

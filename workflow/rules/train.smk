@@ -1,0 +1,38 @@
+# One network a family. A stopped training goes on from work/<family>/ when the same command runs again.
+MODEL_FILES = ["model.safetensors", "config.json", "history.csv"]
+MODELS = [f"{STUDY.results}/models/{family}/{name}" for family in STUDY.families for name in MODEL_FILES]
+
+
+rule train:
+    input:
+        MODELS,
+    message:
+        "Networks of scale {STUDY.scale} are there"
+
+
+rule train_family:
+    output:
+        model="results/{scale}/models/{family}/model.safetensors",
+        record="results/{scale}/models/{family}/config.json",
+        history="results/{scale}/models/{family}/history.csv",
+    log:
+        "logs/{scale}/models/{family}.log",
+    benchmark:
+        "benchmark_logs/{scale}/models/{family}.tsv"
+    wildcard_constraints:
+        family=any_of(STUDY.families),
+    threads: lambda wildcards: training_threads(available_cores())
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=720,
+        device=STUDY.config["device"],
+    params:
+        settings=lambda wildcards: as_json(STUDY.train_settings(wildcards.family)),
+        folder=lambda wildcards: f"results/{wildcards.scale}/models/{wildcards.family}",
+        code=code_version.training_version(),
+    message:
+        "Training {wildcards.family}"
+    shell:
+        "tgmm train {wildcards.family} --settings {params.settings:q} --out {params.folder} --work work"
+        " --device {resources.device} 2>&1 | tee -i {log}"
