@@ -9,6 +9,7 @@ same bits on any device, any processor and in any batch, which is what lets a ta
 from __future__ import annotations
 
 import hashlib
+import math
 
 import torch
 from torch import Tensor
@@ -38,6 +39,7 @@ TAIL_DENOMINATOR = (
 SQRT_HALF = 0.7071067811865476
 LN_2 = 0.6931471805599453
 LOG_TERMS = 11
+EXP_TERMS = 20
 
 
 def derive_seed(*parts: object) -> int:
@@ -101,6 +103,15 @@ def inverse_normal_cdf(probability: Tensor) -> Tensor:
     radius = torch.sqrt(-_exact_log(torch.minimum(probability, 1.0 - probability))) - 1.6
     tail = _horner(TAIL_NUMERATOR, radius) / _horner(TAIL_DENOMINATOR, radius)
     return torch.where(squared >= 0.0, central, torch.where(centred < 0.0, -tail, tail))
+
+
+def softplus(argument: Tensor) -> Tensor:
+    """log(1 + exp(x)) of float64 numbers in [-1, 1], as exactly reproducible as the normals.
+
+    Libraries' exponentials differ in the last bit between processors, and between the middle and the end of an array.
+    """
+    exponential = _horner(tuple(1.0 / math.factorial(term) for term in range(EXP_TERMS)), argument)
+    return _exact_log(1.0 + exponential)
 
 
 def _horner(coefficients: tuple[float, ...], argument: Tensor) -> Tensor:

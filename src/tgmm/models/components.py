@@ -58,7 +58,7 @@ class ComponentReadout(nn.Module):
     def __init__(self, settings: NetworkSettings):
         super().__init__()
         self.norm = nn.LayerNorm(settings.width)
-        self.weight = nn.Linear(settings.width, 1)
+        self.weight = nn.Linear(settings.width, 1, bias=False)  # a bias common to all cancels
         self.mean = nn.Linear(settings.width, settings.dimension)
         anisotropic = settings.covariance == "anisotropic"
         self.scale = nn.Linear(settings.width, settings.dimension) if anisotropic else None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tgmm.counter_random import ATTEMPT_BITS, random_normal, random_uniform, random_words
+from tgmm.counter_random import ATTEMPT_BITS, random_normal, random_uniform, random_words, softplus
 from tgmm.errors import UserError, unknown_name
 from tgmm.mixture import Mixture
 
@@ -79,7 +79,7 @@ def sample_mixtures(
     scales = None
     if covariance == "anisotropic":
         raw = _sample_means(seed, STREAM_SCALES, index, unused, dimension)
-        scales = SCALE_FACTOR * torch.nn.functional.softplus(raw / MEAN_RANGE)
+        scales = SCALE_FACTOR * softplus(raw / MEAN_RANGE)
     return Mixture(_sample_weights(seed, index, unused), means.masked_fill(unused[..., None], 0.0), scales)
 
 

@@ -1,7 +1,8 @@
-"""Task sets on disk: the parameters and a seed for each task, and the SHA-256 of the points they generate.
+"""Task sets on disk: the parameters and a seed for each task, and the SHA-256 of them and the points they generate.
 
 The points themselves are not stored (d = 128 would take gigabytes): they are drawn again from the seed, bit for bit
-the same on any machine, and checked against the hash before anything is scored on them.
+the same on any machine, and checked against the hash before anything is scored on them. The parameters are in the
+hash too: the last component's weight, for one, shapes no point. The same settings always give the same file.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from tgmm.files import write_atomically
 from tgmm.mixture import Mixture
 from tgmm.tasks.sampler import sample_mixtures, sample_points
 
-FORMAT = "1"
+FORMAT = 1
+METADATA_KEY = "taskset"  # one key only: safetensors writes several in random order
 CHUNK_NUMBERS = 4_000_000
 SETTINGS_KEYS = ("taskset", "covariance", "dimension", "n_components", "n_points", "tasks", "heldout_points", "seed")
 
@@ -42,7 +44,7 @@ class Cell:
     index : Tensor (B,) of int64, each task's counter under that key.
     n_points : N; the same tasks at another N share their first points.
     heldout_points : number of fresh points a task for the held-out likelihood.
-    sha256 : hash of all points, float32 little-endian, in task order.
+    sha256 : hash of the parameters (float64), then of all points (float32), little-endian, in task order.
     """
 
     name: str
@@ -81,9 +83,12 @@ class TaskSet:
     cells: tuple[Cell, ...]
 
 
-def hash_points(cell: Cell) -> str:
-    """SHA-256 of all the cell's points."""
+def hash_tasks(cell: Cell) -> str:
+    """SHA-256 of all the cell's parameters and points."""
     digest = hashlib.sha256()
+    for parameters in (cell.mixture.weights, cell.mixture.means, cell.mixture.standard_deviations):
+        if parameters is not None:
+            digest.update(parameters.contiguous().numpy().astype("<f8", copy=False).tobytes())
     for tasks in cell.chunks():
         digest.update(cell.points(tasks)[0].contiguous().numpy().astype("<f4", copy=False).tobytes())
     return digest.hexdigest()
@@ -108,7 +113,7 @@ def sample_taskset(settings: dict[str, Any]) -> TaskSet:
         for points in settings["n_points"]:
             name = f"k{count}-n{points}"
             cell = Cell(name, mixture, seed, index, points, settings["heldout_points"], "")
-            cells.append(Cell(**{**cell.__dict__, "sha256": hash_points(cell)}))
+            cells.append(Cell(**{**cell.__dict__, "sha256": hash_tasks(cell)}))
     return TaskSet(settings, tuple(cells))
 
 
@@ -125,8 +130,8 @@ def save_taskset(path: Path, taskset: TaskSet) -> None:
         cells[cell.name] = {
             "group": group, "seed": cell.seed, "n_points": cell.n_points, "sha256": cell.sha256,
         }  # fmt: skip
-    metadata = {"format": FORMAT, "settings": json.dumps(taskset.settings), "cells": json.dumps(cells)}
-    write_atomically(path, save_tensors(tensors, metadata))
+    record = {"format": FORMAT, "settings": taskset.settings, "cells": cells}
+    write_atomically(path, save_tensors(tensors, {METADATA_KEY: json.dumps(record)}))
 
 
 def load_taskset(path: Path, *, check: bool = True) -> TaskSet:
@@ -135,7 +140,7 @@ def load_taskset(path: Path, *, check: bool = True) -> TaskSet:
     Raises
     ------
     UserError
-        For a missing or foreign file, and for points that do not match their hash.
+        For a missing or foreign file, and for tasks that do not match their hash.
     """
     try:
         content = Path(path).read_bytes()
@@ -143,8 +148,10 @@ def load_taskset(path: Path, *, check: bool = True) -> TaskSet:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     try:
         tensors = load_tensors(content)
-        metadata = _read_metadata(content)
-        settings, cells = json.loads(metadata["settings"]), json.loads(metadata["cells"])
+        record = json.loads(_read_metadata(content)[METADATA_KEY])
+        if record["format"] != FORMAT:
+            raise UserError(f"{path}: format {record['format']}; this version reads format {FORMAT}")
+        settings, cells = record["settings"], record["cells"]
         taskset = TaskSet(settings, tuple(_cell(name, cell, tensors, settings) for name, cell in cells.items()))
     except (SafetensorError, AttributeError, KeyError, ValueError, TypeError) as error:
         raise UserError(f"{path}: not a task set, or a corrupt one ({type(error).__name__}: {error})") from error
@@ -154,9 +161,9 @@ def load_taskset(path: Path, *, check: bool = True) -> TaskSet:
 
 
 def check_hashes(path: Path, taskset: TaskSet) -> None:
-    """Refuse, by name, a cell whose points are not the ones that the file was made with."""
+    """Refuse, by name, a cell whose tasks are not the ones that the file was made with."""
     for cell in taskset.cells:
-        if hash_points(cell) != cell.sha256:
+        if hash_tasks(cell) != cell.sha256:
             raise UserError(
                 f"{path}: the points of cell '{cell.name}' do not match their SHA-256; sample the set again"
             )

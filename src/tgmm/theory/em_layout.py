@@ -97,7 +97,9 @@ def encode(layout: EMLayout, points: Tensor, mixture: Mixture) -> Tensor:
     """
     (n_tasks, n_points, d), n_components = points.shape, mixture.n_components
     if d > layout.d or n_components > layout.K:
-        raise UserError(f"the network is built for d <= {layout.d}, K <= {layout.K}; the tasks have {d}, {n_components}")
+        raise UserError(
+            f"the network is built for d <= {layout.d}, K <= {layout.K}; the tasks have {d}, {n_components}"
+        )
     log_weight, weight, _, log_count, is_point, is_component = layout.scalars
     n_tokens = n_points + layout.n_component_tokens
     tokens = torch.zeros(n_tasks, n_tokens, layout.width, dtype=torch.float64, device=points.device)

@@ -8,9 +8,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tgmm.errors import UserError
+from tgmm.mixture import Mixture
 from tgmm.tasks.sampler import sample_mixtures, sample_points
 from tgmm.theory.measure_em import largest_differences
 from tgmm.theory.spectral import (
+    ITERATIONS,
     RESTARTS,
     apply_tensor,
     classical_power_iteration,
@@ -52,7 +55,7 @@ def random_decomposable(n_tasks: int, dimension: int, generator: torch.Generator
 
 def measure_power(
     dimensions: Sequence[int] = DIMENSIONS, recovery_dimensions: Sequence[int] = RECOVERY_DIMENSIONS, *,
-    n_tasks: int = 16, seed: int = 2505,
+    n_tasks: int = 8, seed: int = 2505,
 ) -> pd.DataFrame:  # fmt: skip
     """Four measurements, told apart by the column ``measure``.
 
@@ -111,25 +114,56 @@ def _recovery_rows(dimension: int, n_tasks: int, generator: torch.Generator) -> 
 
 
 def _decomposition_row(dimension: int, n_tasks: int, generator: torch.Generator) -> dict:
-    tensor, values, vectors = random_decomposable(n_tasks, dimension, generator)
-    starts = random_vectors(n_tasks, dimension, RESTARTS, dimension, generator=generator)
-    found_values, found_vectors = decompose(tensor, starts, network_power_iteration(dimension, RECOVERY_STEPS))
-    order = (found_vectors @ vectors.mT).argmax(1)  # for each true component, the found one nearest to it
-    value_errors = (found_values.gather(1, order) - values).abs().amax(1)
-    found = found_vectors.gather(1, order[..., None].expand_as(vectors))
-    errors = torch.maximum(value_errors, (found - vectors).abs().amax((1, 2)))
+    true, found = _decompositions(dimension, RECOVERY_STEPS, n_tasks, generator)
+    errors = (found - true).abs().amax((1, 2))
     return {"measure": "decomposition", "method": "network", "d": dimension, **_statistics(errors)}
 
 
 def _spectral_row(dimension: int, n_components: int, n_tasks: int, seed: int, generator: torch.Generator) -> dict:
+    estimates = _spectral_estimates(
+        dimension, n_components, ITERATIONS, n_tasks, SPECTRAL_POINTS, seed, generator
+    )  # fmt: skip
+    cell = {"measure": "spectral", "method": "network", "d": dimension, "K": n_components, "N": SPECTRAL_POINTS}
+    return cell | _statistics(largest_differences(*estimates))
+
+
+def compare_decompositions(dimension: int, steps: int, seed: int) -> tuple[Tensor, Tensor]:
+    """True and found components of one random tensor, each (d, 1 + d): the value, then the vector."""
+    true, found = _decompositions(dimension, steps, 1, torch.Generator().manual_seed(seed))
+    return true[0], found[0]
+
+
+def compare_spectral(
+    dimension: int, n_components: int, steps: int, n_points: int, seed: int
+) -> tuple[Mixture, Mixture]:
+    """Spectral estimates of one random mixture by the network and by the classical power iteration."""
+    if n_components > dimension:
+        raise UserError(f"the spectral method needs K <= d; got K={n_components}, d={dimension}")
+    generator = torch.Generator().manual_seed(seed)
+    return _spectral_estimates(dimension, n_components, steps, 1, n_points, seed, generator)
+
+
+def _decompositions(dimension: int, steps: int, n_tasks: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """True and found (value, vector) rows, each (B, d, 1 + d), in the order of the truth."""
+    tensor, values, vectors = random_decomposable(n_tasks, dimension, generator)
+    starts = random_vectors(n_tasks, dimension, RESTARTS, dimension, generator=generator)
+    found_values, found_vectors = decompose(tensor, starts, network_power_iteration(dimension, steps))
+    order = (found_vectors @ vectors.mT).argmax(1)[..., None]  # for each true component, the found one nearest to it
+    found = torch.cat([found_values[..., None], found_vectors], dim=2)
+    true = torch.cat([values[..., None], vectors], dim=2)
+    return true, found.gather(1, order.expand_as(true))
+
+
+def _spectral_estimates(
+    dimension: int, n_components: int, steps: int, n_tasks: int, n_points: int, seed: int, generator: torch.Generator
+) -> tuple[Mixture, Mixture]:
     index = torch.arange(n_tasks)
     truth = sample_mixtures(seed, index, n_components, dimension)
-    points = sample_points(truth, seed, index, SPECTRAL_POINTS)[0].double()
+    points = sample_points(truth, seed, index, n_points)[0].double()
     starts = random_vectors(n_tasks, n_components, RESTARTS, n_components, generator=generator)
-    iterations = (network_power_iteration(n_components), classical_power_iteration())
+    iterations = (network_power_iteration(n_components, steps), classical_power_iteration(steps))
     network, classical = (estimate_spectral(points, n_components, starts, iterate) for iterate in iterations)
-    cell = {"measure": "spectral", "method": "network", "d": dimension, "K": n_components, "N": SPECTRAL_POINTS}
-    return cell | _statistics(largest_differences(network, classical))
+    return network, classical
 
 
 def _statistics(values: Tensor) -> dict[str, float]:

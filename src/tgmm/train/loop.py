@@ -108,14 +108,18 @@ class Trainer:
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), budget.clip)
         value = last.total.item()
-        if not math.isfinite(loss.item()):
-            raise UserError(
-                f"{self.settings.family}: the loss is {loss.item()} at step {self.record.step} (learning rate {rate:.2e}); "
-                f"lower training.learning_rate. The last good state is kept in {self.work}"
-            )
+        self._refuse_divergence("loss", loss.item(), self.record.step)
         self.optimiser.step()
         self._accumulate(loss=value, mean_loss=last.means.item(), weight_loss=last.weights.item())
         return value
+
+    def _refuse_divergence(self, name: str, value: float, step: int) -> None:
+        if not math.isfinite(value):
+            raise UserError(
+                f"{self.settings.family}: the {name} is {value} at step {step} "
+                f"(learning rate {self.settings.training.rate(step):.2e}); lower training.learning_rate. "
+                f"The states so far are kept in {self.work}"
+            )
 
     def _sample(self, step: int) -> TaskBatch:
         settings = self.settings
@@ -145,6 +149,7 @@ class Trainer:
         if validation is not None:
             errors = validation.errors(self.network)
             row["validation_l2_error"] = sum(errors.values()) / len(errors)
+            self._refuse_divergence("validation error", row["validation_l2_error"], record.step - 1)
             row["validation_l2_error_oracle"] = sum(validation.oracle.values()) / len(validation.oracle)
             row.update({f"validation_l2_error_k{count}": error for count, error in errors.items()})
             progress.validated(row["validation_l2_error"], row["validation_l2_error_oracle"])

@@ -1,0 +1,92 @@
+"""The commands of the executable theorems: em, power, measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tgmm.errors import unknown_name
+
+app = typer.Typer(no_args_is_help=True, help="The paper's theorems as programs: constructed transformers at work.")
+
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the tasks.")]
+MEASUREMENTS = ("em", "power", "sizes")
+
+
+@app.command()
+def em(
+    d: Annotated[int, typer.Option(min=1, help="Dimension.")] = 2,
+    k: Annotated[int, typer.Option(min=1, help="Number of components.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="EM steps L; the transformer has 2 L blocks.")] = 5,
+    width: Annotated[int, typer.Option(min=1, help="Hidden units W of every perceptron.")] = 2048,
+    copies: Annotated[int, typer.Option(min=1, help="Tokens for each component.")] = 8,
+    exact: Annotated[bool, typer.Option("--exact", help="Exact scalar maps in the perceptrons (a check).")] = False,
+    overlapping: Annotated[bool, typer.Option("--overlapping", help="Means three standard deviations apart.")] = False,
+    points: Annotated[int, typer.Option(min=2, help="Points N.")] = 128,
+    seed: SeedOption = 2505,
+) -> None:
+    """Theorem 1: EM steps by a constructed transformer beside EM, on a random mixture."""
+    from tgmm.methods.em import run_em_steps
+    from tgmm.theory.measure_em import largest_differences, sample_em_tasks
+    from tgmm.theory.report import print_mixtures, print_network
+    from tgmm.theory.theorem_em import build_em_transformer, run_em_transformer
+
+    kind = "overlapping" if overlapping else "separated"
+    data, start = sample_em_tasks(kind, d, k, n_tasks=1, n_points=points, seed=seed)
+    network = build_em_transformer(d, k, steps, width, copies=copies, exact=exact)
+    estimate, reference = run_em_transformer(network, data, start), run_em_steps(start, data, steps)
+    print_network(network)
+    print_mixtures("EM", reference, "transformer", estimate, f"{steps} EM steps, {points} points, {kind} means")
+    print(f"largest difference: {largest_differences(estimate, reference).item():.1e}")
+
+
+@app.command()
+def power(
+    d: Annotated[int, typer.Option(min=2, help="Dimension of the tensor and of the mixture.")] = 8,
+    k: Annotated[int, typer.Option(min=1, help="Components of the mixture, at most d.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Power iterations, one block each.")] = 20,
+    points: Annotated[int, typer.Option(min=2, help="Points of the mixture.")] = 2048,
+    seed: SeedOption = 2505,
+) -> None:
+    """Theorem 2: cubic power iterations by a constructed transformer, alone and inside the spectral method."""
+    from tgmm.theory.measure_em import largest_differences
+    from tgmm.theory.measure_power import compare_decompositions, compare_spectral
+    from tgmm.theory.report import print_components, print_mixtures, print_network
+    from tgmm.theory.theorem_power import build_power_transformer
+
+    print_network(build_power_transformer(d, steps))
+    true, found = compare_decompositions(d, steps, seed)
+    print_components(true, found)
+    print(f"largest difference: {(found - true).abs().max().item():.1e}\n")
+    network, classical = compare_spectral(d, k, steps, points, seed)
+    title = f"spectral estimate of a mixture, d={d}, K={k}, {points} points"
+    print_mixtures("classical", classical, "transformer", network, title)
+    print(f"largest difference: {largest_differences(network, classical).item():.1e}")
+
+
+@app.command()
+def measure(
+    what: Annotated[str, typer.Argument(help="em, power or sizes.")],
+    out: Annotated[Path, typer.Option(help="The table to write, .csv.")],
+    tasks: Annotated[int, typer.Option(min=1, help="Random tasks a cell.")] = 8,
+    widths: Annotated[str, typer.Option(help="em: hidden widths W, with commas.")] = "512,1024,2048,4096",
+    seed: SeedOption = 2505,
+) -> None:
+    """Measure a theorem over a grid of sizes, or count the networks' weights; the figures read these tables."""
+    from tgmm.files import write_atomically
+    from tgmm.theory.measure_em import measure_em
+    from tgmm.theory.measure_power import measure_power
+    from tgmm.theory.sizes import network_sizes
+
+    if what not in MEASUREMENTS:
+        raise unknown_name("measurement", what, MEASUREMENTS)
+    measurements = {
+        "em": lambda: measure_em(widths=[int(width) for width in widths.split(",")], n_tasks=tasks, seed=seed),
+        "power": lambda: measure_power(n_tasks=tasks, seed=seed),
+        "sizes": network_sizes,
+    }
+    table = measurements[what]()
+    write_atomically(out, table.to_csv(index=False))
+    print(f"{what}: {len(table)} rows -> {out}")
