@@ -25,12 +25,11 @@ def test_the_cpu_is_always_there():
         assert device == "cpu"
 
 
-def test_training_takes_all_cores_unless_a_gpu_does_the_work(monkeypatch):
+def test_training_claims_a_gpu_where_there_is_one_and_else_a_single_core(monkeypatch):
     monkeypatch.setattr(devices, "count_gpus", lambda: 0)
-    assert devices.training_threads(16) == 16
-    monkeypatch.setattr(devices, "count_gpus", lambda: 1)
-    assert devices.training_threads(16) == devices.TRAINING_CORES_BESIDE_GPU
-    assert devices.training_threads(2) == 2
+    assert (devices.training_gpus(), devices.training_threads()) == (0, 1)
+    monkeypatch.setattr(devices, "count_gpus", lambda: 8)
+    assert (devices.training_gpus(), devices.training_threads()) == (1, devices.TRAINING_CORES_BESIDE_GPU)
 
 
 def test_two_processes_get_two_gpus_and_a_killed_one_frees_its_own(tmp_path):

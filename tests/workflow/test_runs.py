@@ -48,7 +48,7 @@ def test_a_run_makes_everything_and_a_second_has_nothing_to_do(finished):
 
 
 def test_progress_reaches_the_terminal_and_the_log_and_threads_reach_the_command(finished):
-    line = "train isotropic-d8-n128-components started with 2 threads"
+    line = "train isotropic-d8-n128-components started with 1 threads"
     assert line in finished.output
     assert line in (finished.folder / "logs/laptop/models/isotropic-d8-n128-components.log").read_text()
     log = finished.folder / "logs/laptop/scores/effectiveness-d8/em.log"

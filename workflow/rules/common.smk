@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from tgmm import code_version
-from tgmm.devices import settle_threads, training_threads
+from tgmm.devices import settle_threads, training_gpus, training_threads
 from tgmm.errors import UserError
 from tgmm.study import read_yaml, study_from_config
 from tgmm.workflow_guard import guard_workdir
@@ -45,11 +45,6 @@ def as_json(settings):
 def any_of(names):
     """A wildcard constraint that matches the names, and nothing if there are none."""
     return "|".join(map(re.escape, names)) or "(?!)"
-
-
-def available_cores():
-    """Cores of this run; where there is no limit, as on a cluster, a profile sets the threads itself."""
-    return workflow.global_resources["_cores"].value or 1
 
 
 def method_code(method):

@@ -21,9 +21,9 @@ rule train_family:
         "benchmark_logs/{scale}/models/{family}.tsv"
     wildcard_constraints:
         family=any_of(STUDY.families),
-    threads: lambda wildcards: training_threads(available_cores())
+    threads: training_threads()
     resources:
-        gpu=1,
+        gpu=training_gpus(),
         mem_mb=4000,
         runtime=720,
         device=STUDY.config["device"],

@@ -25,7 +25,6 @@ from __future__ import annotations
 import copy
 import math
 
-import torch
 from torch import Tensor
 
 from tgmm.errors import UserError

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from tgmm.code_version import code_version
+from tgmm.code_version import training_version
 from tgmm.files import write_atomically
 from tgmm.models.checkpoint import save_checkpoint
 from tgmm.models.network import count_parameters
@@ -38,7 +38,7 @@ def train_family(
     work : parent of the resumable states, ``work/<family>/<fingerprint>/``.
     max_minutes : stop cleanly after so long and leave a state to go on from.
     """
-    fingerprint = settings.fingerprint(code_version("tgmm.train.loop"))
+    fingerprint = settings.fingerprint(training_version())
     folder = work / settings.family / fingerprint
     budget = settings.training
     with exclusive(folder), deferred_signals() as request:
