@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from theory_reference import em_steps
 
-from tests.theory.reference import em_steps
 from tgmm.mixture import Mixture
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
+from theory_reference import cubic_map
 
-from tests.theory.reference import cubic_map
 from tgmm.errors import UserError
 from tgmm.methods import spectral as package_spectral
 from tgmm.metrics import match
@@ -96,7 +98,7 @@ def test_recovery_is_quadratic():
     vector = torch.nn.functional.normalize(vectors[:, 0] + 0.2 * vectors[:, 1], dim=-1)
     trajectory = power_trajectory(build_power_transformer(8, 4), tensor, vector)
     distances = (trajectory - vectors[:, 0]).norm(dim=-1)[:, 0].tolist()
-    ratios = [after / before**2 for before, after in zip(distances, distances[1:], strict=False) if after > 1e-14]
+    ratios = [after / before**2 for before, after in itertools.pairwise(distances) if after > 1e-14]
     assert len(ratios) >= 3
     assert max(ratios) / min(ratios) < 1.5
 

@@ -30,7 +30,7 @@ def test_sizes_follow_the_claims():
 
 
 def test_measurements_and_figures_of_theorem_1():
-    table = measure_em((1, 2), (2, 3), (1, 3), (256, 512), n_tasks=2, n_points=32)
+    table = measure_em((2, 3), (2, 3), (1, 3), (256, 512), n_tasks=2, n_points=32)
     assert list(table.columns.difference(theorem_em.COLUMNS)) == []
     assert len(table) == 2 * 2 * 2 * (2 * 2 + 2 * 1 + 2)
     assert table.loc[table["exact"], "largest"].max() < 1e-12
@@ -40,7 +40,7 @@ def test_measurements_and_figures_of_theorem_1():
     shown = [line for line in figure.axes[0].lines if line.get_gid() is None]
     cell = table[~table["exact"] & (table["copies"] > 1) & (table["mixtures"] == "separated") & (table["L"] == 3)]
     assert len(shown) == 4
-    assert sorted(shown[0].get_ydata()) == sorted(cell[(cell["d"] == 1) & (cell["K"] == 2)]["largest"])
+    assert sorted(shown[0].get_ydata()) == sorted(cell[(cell["d"] == 2) & (cell["K"] == 2)]["largest"])
 
 
 def test_the_fitted_slope_is_that_of_a_power_law():
@@ -89,5 +89,7 @@ def test_bad_input_is_one_line():
         run("measure", "pwer", "--out", "x.csv")
     with pytest.raises(UserError, match="K <= d"):
         run("power", "--d", 2, "--k", 3)
+    with pytest.raises(UserError, match="two means"):
+        run("em", "--d", 1, "--k", 3)
     with pytest.raises(UserError, match="too small"):
         run("em", "--width", 30)

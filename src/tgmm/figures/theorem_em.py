@@ -5,6 +5,8 @@ Reads the table that ``tgmm theory measure em`` writes.
 
 from __future__ import annotations
 
+import math
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -70,7 +72,7 @@ def _draw_guides(panel: Axes, widths: list[int]) -> None:
     panel.axhline(LEVEL, color=INK, linewidth=0.6, linestyle=(0, (1, 1.5)), zorder=1, gid="level")
     low, high = widths[0], widths[-1]
     panel.plot([low, high], [2e-7, 2e-7 * (low / high) ** 2], color=INK, linewidth=0.8, zorder=1, gid="slope")
-    panel.annotate("$W^{-2}$", (low, 2e-7), xytext=(3, -9), textcoords="offset points", fontsize=7)
+    panel.annotate("$W^{-2}$", (high, 2e-7 * (low / high) ** 2), xytext=(0, 7), textcoords="offset points", ha="right")
 
 
 def _scale_axes(panels: list[Axes]) -> None:
@@ -98,13 +100,13 @@ def _handles(main: pd.DataFrame, plain: pd.DataFrame) -> list[Line2D]:
 
 
 def _footer(measurements: pd.DataFrame) -> list[str]:
-    row = measurements.iloc[0]
+    row, slope = measurements.iloc[0], fitted_slope(measurements)
     tasks = f"largest of {row['n_tasks']} tasks a cell · N = {row['N']} · seed {row['seed']}"
-    parts = [f"fitted slope in W from 1024 on {fitted_slope(measurements):.2f}".replace("-", "−")]
+    parts = [] if math.isnan(slope) else [f"fitted slope in W from 1024 on {slope:.2f}"]
     exact = measurements[measurements["exact"]]
     if len(exact):
-        parts.append(f"with exact scalar maps the difference is at most {exact['largest'].max():.0e}".replace("-", "−"))
-    return [tasks, " · ".join(parts)]
+        parts.append(f"with exact scalar maps the difference is at most {exact['largest'].max():.0e}")
+    return [tasks, " · ".join(parts).replace("-", "−")]
 
 
 def caption(settings: dict) -> str:

@@ -12,9 +12,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tgmm.errors import unknown_name
+from tgmm.errors import UserError, unknown_name
 from tgmm.methods.em import run_em_steps
 from tgmm.methods.initial import kmeans_plus_plus_start
+from tgmm.methods.threads import one_thread
 from tgmm.mixture import Mixture, concatenate
 from tgmm.tasks.sampler import MEAN_RANGE, sample_mixtures, sample_points
 from tgmm.theory.blocks import Transformer
@@ -39,6 +40,8 @@ def sample_em_tasks(
     """
     if mixtures not in MIXTURES:
         raise unknown_name("kind of mixtures", mixtures, MIXTURES)
+    if dimension == 1 and n_components > 2:
+        raise UserError(f"in one dimension only two means can point in different directions; got K={n_components}")
     index = torch.arange(n_tasks)
     truth = sample_mixtures(seed, index, n_components, dimension)
     if mixtures == "overlapping":
@@ -53,6 +56,7 @@ def largest_differences(estimate: Mixture, reference: Mixture) -> Tensor:
     return torch.maximum(means, (estimate.weights - reference.weights).abs().amax(1))
 
 
+@one_thread()
 def measure_em(
     dimensions: Sequence[int] = (2, 8), component_counts: Sequence[int] = (2, 3, 5), steps: Sequence[int] = STEPS,
     widths: Sequence[int] = WIDTHS, *, n_tasks: int = 8, n_points: int = 128, seed: int = 2505,
@@ -98,10 +102,13 @@ def fitted_slope(measurements: pd.DataFrame, smallest_width: int = 1024) -> floa
     """The slope of log(difference) in log W, by least squares with a level of its own for every cell.
 
     The difference is the median over tasks; cells where it is rounding at any width (the start is already EM's fixed
-    point) are left out, and so are narrower networks, where terms of higher order still count.
+    point) are left out, and so are narrower networks, where terms of higher order still count. NaN if fewer than two
+    widths remain.
     """
     rows = measurements[~measurements["exact"] & (measurements["W"] >= smallest_width)]
     table = rows.pivot(index=["mixtures", "d", "K", "L", "copies"], columns="W", values="median")
     table = table[(table > ROUNDING).all(axis=1)]
+    if table.shape[1] < 2 or table.empty:
+        return math.nan
     widths, levels = np.log(table.columns.to_numpy(dtype=float)), np.log(table.to_numpy()).mean(axis=0)
     return float(np.polyfit(widths, levels, 1)[0])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tgmm.errors import UserError
+from tgmm.methods.threads import one_thread
 from tgmm.mixture import Mixture
 from tgmm.tasks.sampler import sample_mixtures, sample_points
 from tgmm.theory.measure_em import largest_differences
@@ -53,6 +54,7 @@ def random_decomposable(n_tasks: int, dimension: int, generator: torch.Generator
     return torch.einsum("bk,bki,bkj,bkm->bijm", values, vectors, vectors, vectors), values, vectors
 
 
+@one_thread()
 def measure_power(
     dimensions: Sequence[int] = DIMENSIONS, recovery_dimensions: Sequence[int] = RECOVERY_DIMENSIONS, *,
     n_tasks: int = 8, seed: int = 2505,
