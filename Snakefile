@@ -28,6 +28,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/baselines.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/theory.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/paper.smk"
@@ -39,6 +40,7 @@ rule all:
         TASKS,
         MODELS,
         SCORES,
+        MEASUREMENTS,
         FIGURES,
         TABLES,
         PAPER,

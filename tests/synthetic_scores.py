@@ -99,3 +99,34 @@ def write_model(folder: Path, family: str) -> Path:
     text = json.dumps({"family": family, "format": 1, "settings": settings, "record": note})
     (folder / "config.json").write_text(text)
     return folder
+
+
+def write_theory(folder: Path) -> Path:
+    """Invented measurements of the theorems, and real sizes of the smallest networks."""
+    from tgmm.theory.sizes import network_sizes
+
+    folder.mkdir(parents=True, exist_ok=True)
+    common = {"N": 128, "n_tasks": 1, "seed": 2505}
+    rows = [
+        {"mixtures": kind, "d": d, "K": 2, "W": width, "copies": 8, "exact": exact, "L": steps, **common}
+        for kind in ("separated", "overlapping")
+        for d in (2, 8)
+        for width in (512, 1024)
+        for exact in (False, True)
+        for steps in (1, 20)
+    ]
+    em = pd.DataFrame(rows)
+    error = np.where(em.exact, 3e-15, 40.0 / em.W.astype(float) ** 2)
+    em.assign(median=error, largest=2 * error).to_csv(folder / "em.csv", index=False)
+    kinds = {"iteration": ("network", "network without offset"), "recovery": ("classical", "network")}
+    kinds |= {"decomposition": ("network",), "spectral": ("network",)}
+    power = pd.DataFrame(
+        {"measure": measure, "method": method, "d": d, "K": 2, "iteration": step, "largest": 4e-15 + method.endswith("t")}
+        for measure, methods in kinds.items()
+        for method in methods
+        for d in (2, 4)
+        for step in (range(3) if measure == "recovery" else [None])
+    )
+    power.assign(median=power.largest, **common).to_csv(folder / "power.csv", index=False)
+    network_sizes(dimensions=(2,), component_counts=(2,), steps=(1, 5)).to_csv(folder / "sizes.csv", index=False)
+    return folder

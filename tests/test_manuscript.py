@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from synthetic_scores import METHODS, write_model, write_scores
+from synthetic_scores import METHODS, write_model, write_scores, write_theory
 from tgmm.aggregate import aggregate
 from tgmm.errors import UserError
 from tgmm.figures.draw import draw_figure
@@ -41,6 +41,11 @@ def root(tmp_path_factory) -> Path:
     draw_figure(curves, results / "summary.parquet", results / "figures/fig-training", histories)
     table = common | {"kind": "score-table", "metric": "l2_error"}
     write_table(table, results / "summary.parquet", results / "tables/tab-effectiveness")
+    theory = write_theory(results / "theory")
+    for name in ("em", "power"):
+        settings = {"kind": f"theorem-{name}", "scale": "smoke"}
+        draw_figure(settings, theory / f"{name}.csv", results / f"figures/fig-theorem-{name}")
+    write_table({"kind": "theorem-sizes-table"}, theory / "sizes.csv", results / "tables/tab-theorem-sizes")
     return root
 
 
@@ -110,7 +115,7 @@ def test_missing_artefact_is_named(root, tmp_path):
             build_paper("smoke", tmp_path / "none.pdf", root=root)
     finally:
         (tmp_path / "away.pdf").rename(figure)
-    with pytest.raises(UserError, match=r"missing: results/laptop/summary\.json \(and 5 more\)"):
+    with pytest.raises(UserError, match=r"missing: results/laptop/summary\.json \(and 7 more\)"):
         build_paper("laptop", tmp_path / "none.pdf", root=root)
     assert not (tmp_path / "none.pdf").exists()
 
@@ -132,3 +137,9 @@ def test_typst_errors_are_one_line(root, tmp_path):
 def test_families_come_in_order_of_dimension():
     names = ["a-d128-n1", "a-d8-n1", "a-d32-n1"]
     assert sorted(names, key=in_numerical_order) == ["a-d8-n1", "a-d32-n1", "a-d128-n1"]
+
+
+def test_theorems_are_shown_with_their_measurements(paper):
+    text = words(paper)
+    assert "The theorems as programs" in text
+    assert "at 𝑊 = 512" in text or "at W = 512" in text

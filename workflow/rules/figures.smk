@@ -18,7 +18,7 @@ rule figures:
 
 rule draw_figure:
     input:
-        summary=rules.summarise_scores.output.summary,
+        summary=lambda wildcards: STUDY.artefact_source(wildcards.figure),
         histories=lambda wildcards: histories(wildcards.figure).values(),
     output:
         pdf="results/{scale}/figures/{figure}.pdf",

@@ -13,6 +13,7 @@ rule paper:
         figures=FIGURES,
         tables=TABLES,
         headline=HEADLINE,
+        theory=MEASUREMENTS,
         records=[path for path in MODELS if path.endswith("config.json")],
     output:
         pdf=report(PAPER, caption="../report/paper.rst", category="Paper"),

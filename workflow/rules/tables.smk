@@ -11,7 +11,7 @@ rule tables:
 
 rule write_table:
     input:
-        summary=rules.summarise_scores.output.summary,
+        summary=lambda wildcards: STUDY.artefact_source(wildcards.table),
     output:
         csv=report(
             "results/{scale}/tables/{table}.csv",

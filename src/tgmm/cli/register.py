@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tgmm.cli import artefacts, compute
+from tgmm.cli import artefacts, compute, theory
 
 
 def register_commands(app: typer.Typer) -> None:
@@ -17,3 +17,4 @@ def register_commands(app: typer.Typer) -> None:
     app.command("table")(artefacts.table)
     app.command("paper")(artefacts.paper)
     app.command("headline")(artefacts.headline)
+    app.add_typer(theory.app, name="theory")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tgmm.aggregate import CELL, METHOD, STATISTICS
 from tgmm.errors import UserError, unknown_name
-from tgmm.figures import metric_against_dimension, training_curves
+from tgmm.figures import metric_against_dimension, theorem_em, theorem_power, training_curves
 
 SUMMARY = (*CELL, *METHOD, "metric", *STATISTICS)
 
@@ -41,6 +41,8 @@ FIGURES = {
         settings=("families", "scale"),
         history_columns=training_curves.HISTORY_COLUMNS,
     ),
+    "theorem-em": FigureKind(theorem_em.draw, theorem_em.caption, columns=theorem_em.COLUMNS, settings=()),
+    "theorem-power": FigureKind(theorem_power.draw, theorem_power.caption, columns=theorem_power.COLUMNS, settings=()),
 }
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 from functools import cached_property
 
+# Kinds of artefacts that show a measurement of a theorem instead of scores.
+MEASUREMENTS = {"theorem-em": "em", "theorem-power": "power", "theorem-sizes-table": "sizes"}
+
 
 class Study:
     """What config.yaml and a scale say, ready for use.
@@ -76,6 +79,24 @@ class Study:
     def tables(self) -> list[str]:
         """Names of the tables."""
         return [name for name in self.config["artefacts"] if name.startswith("tab-")]
+
+    def artefact_source(self, artefact: str) -> str:
+        """The file that an artefact is drawn from: the summary of the scores, or a measurement of a theorem."""
+        measurement = MEASUREMENTS.get(self.config["artefacts"][artefact]["kind"])
+        return f"{self.results}/theory/{measurement}.csv" if measurement else f"{self.results}/summary.parquet"
+
+    @cached_property
+    def measurements(self) -> list[str]:
+        """Measurements of the theorems that some artefact shows."""
+        kinds = [entry["kind"] for entry in self.config["artefacts"].values()]
+        return list(dict.fromkeys(MEASUREMENTS[kind] for kind in kinds if kind in MEASUREMENTS))
+
+    def measurement_options(self, measurement: str) -> str:
+        """Options of `tgmm theory measure`; what a measurement does not use is left out."""
+        theory = self.config["theory"]
+        options = {"em": ("tasks", "widths", "seed"), "power": ("tasks", "seed"), "sizes": ()}[measurement]
+        values = {"tasks": theory["tasks"], "widths": ",".join(map(str, theory["widths"])), "seed": self.config["seed"]}
+        return " ".join(f"--{name} {values[name]}" for name in options)
 
     def task_settings(self, taskset: str) -> dict:
         """Settings of `tgmm sample-tasks`."""

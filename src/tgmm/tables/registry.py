@@ -9,7 +9,7 @@ from pathlib import Path
 from tgmm.aggregate import read_table
 from tgmm.figures.registry import SUMMARY, find_kind
 from tgmm.files import write_atomically
-from tgmm.tables import score_table
+from tgmm.tables import score_table, theorem_sizes
 from tgmm.tables.render import to_latex, to_markdown
 
 
@@ -36,6 +36,14 @@ class TableKind:
 TABLES = {
     "score-table": TableKind(
         score_table.long_table, score_table.wide_table, score_table.CSV_COLUMNS, score_table.caption
+    ),
+    "theorem-sizes-table": TableKind(
+        theorem_sizes.long_table,
+        theorem_sizes.wide_table,
+        list(theorem_sizes.COLUMNS),
+        theorem_sizes.caption,
+        columns=theorem_sizes.COLUMNS,
+        settings=(),
     ),
 }
 

@@ -1,0 +1,209 @@
+"""Measures how far a trained component-token network does what EM does; the figure only reads this table.
+
+Columns of the table, one row a quantity, variant, reference, block, head and K: ``COLUMNS``. ``mean`` and ``median``
+are over tasks, ``low`` and ``high`` a 95 % bootstrap interval of the mean.
+
+==================== ============================== ============================== ==================================
+quantity             variant                        reference                      layer
+==================== ============================== ============================== ==================================
+probe_means_error    trained, untrained             truth                          0 (seeds), block 1 ... L
+probe_weights_error  trained, untrained             truth                          the same
+probe_means_r2       trained, untrained             truth                          the same
+probe_weights_r2     trained, untrained             truth                          the same
+readout_means_r2     network                        truth                          block 1 ... L
+readout_weights_r2   network                        truth                          the same
+l2_error             network, em, oracle            truth                          block; 1 + EM steps; 0 (oracle)
+scatter_correlation  trained, untrained             own, truth                     block 1 ... L - 1
+gather_correlation   trained, untrained             own, previous, truth           block 1 ... L
+update_cosine        network, em                    truth                          block that makes the update, 2 ... L
+update_cosine        network                        em, em beside truth            the same
+update_distance      network                        em                             the same
+reordered            network                        last                           block 1 ... L
+==================== ============================== ============================== ==================================
+
+The errors of a probe are (1/K) sum_k |predicted - true mean_k|^2 / d and (1/K) sum_k (predicted - true weight_k)^2. R^2
+is one minus that error over the variance of the targets at the same K; the read-out's, that of the network's own
+estimates. A probe is fitted for each K. Attention is
+compared with responsibilities under the read-out of the same block ("own"), of the block before ("previous") and under
+the true parameters. An update is the difference of two successive read-outs; it is compared with the EM step from the
+first of them, with the direction to the truth, and ("em beside truth") with the EM step after the direction to the
+truth has been taken out of both, as any improvement points there. Its distance from the EM step is in units of the EM
+step's length: a block that does an EM step has 0, one that does nothing 1. "reordered" is the share of tasks in which
+a block's read-out names the components in another order than the last block's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from tgmm.aggregate import bootstrap_interval
+from tgmm.errors import UserError
+from tgmm.methods.em import EMSettings, estimate_em
+from tgmm.metrics import l2_error, mean_error, weight_error
+from tgmm.mixture import responsibilities
+from tgmm.probes.linear import fit_probe
+from tgmm.probes.quantities import correlation, cosine, em_path, over_points, parameter_vector, without
+from tgmm.probes.tasks import FIT, TEST, TracedTasks, load_networks, trace_tasks
+
+SETTINGS = ("family", "covariance", "dimension", "n_components", "longest", "tasks", "em_steps", "bootstrap", "seed")
+LABELS = ("quantity", "variant", "reference", "layer", "head", "best", "K")
+STATISTICS = ("mean", "median", "low", "high", "n_tasks")
+COLUMNS = ("scale", "family", "covariance", "d", "N", "seed", *LABELS, *STATISTICS)
+Row = dict[str, Any]
+
+
+def measure_probes(model: Path, settings: dict[str, Any]) -> tuple[pd.DataFrame, list[TracedTasks]]:
+    """Measure a trained family.
+
+    Parameters
+    ----------
+    model : the family's folder.
+    settings : "family", "covariance", "dimension", "n_components" (list of K), "longest" (N), "tasks" (for each K and
+        purpose), "em_steps", "bootstrap", "seed" and, if it has one, "scale".
+
+    Returns
+    -------
+    table : DataFrame with ``COLUMNS``.
+    tests : the trained network's passes over the test tasks, for the picture.
+    """
+    missing = [key for key in SETTINGS if key not in settings]
+    if missing:
+        raise UserError(f"probe settings lack '{missing[0]}'")
+    rows: list[Row] = []
+    traced = {}
+    for variant, network in load_networks(model, settings).items():
+        fits, tests = trace_tasks(network, settings, FIT), trace_tasks(network, settings, TEST)
+        rows += [*probe_rows(fits, tests, variant), *attention_rows(fits, tests, variant)]
+        traced[variant] = tests
+    for test in traced["trained"]:
+        rows += [*error_rows(test, settings), *update_rows(test)]
+    return _table(rows, settings), traced["trained"]
+
+
+def probe_rows(fits: list[TracedTasks], tests: list[TracedTasks], variant: str) -> Iterator[Row]:
+    """Linear probes of means and weights, fitted on one set of tasks and applied to another, layer by layer."""
+    for fit, test in zip(fits, tests, strict=True):
+        for layer, (tokens, unseen) in enumerate(zip(fit.trace.tokens, test.trace.tokens, strict=True)):
+            for name, target in (("means", _means), ("weights", _weights)):
+                predicted, true = fit_probe(_normalised(tokens), target(fit))(_normalised(unseen)), target(test)
+                errors = (predicted - true).square().mean((1, 2))
+                labels = {"variant": variant, "reference": "truth", "layer": layer, "K": test.n_components}
+                yield {"quantity": f"probe_{name}_error", "values": errors, **labels}
+                yield {"quantity": f"probe_{name}_r2", "values": explained(errors, true), **labels}
+
+
+def explained(errors: Tensor, targets: Tensor) -> Tensor:
+    """Each task's share in R^2: one minus its mean squared error (B,) over the variance of all targets (B, K, T)."""
+    return 1.0 - errors / (targets - targets.mean((0, 1))).square().mean()
+
+
+def attention_rows(fits: list[TracedTasks], tests: list[TracedTasks], variant: str) -> Iterator[Row]:
+    """Correlation of every head's attention with responsibilities; the best head is chosen on the other tasks."""
+    for kind, block, reference in _comparisons(len(fits[0].trace.estimates)):
+        chosen = torch.cat([_correlations(part, kind, block, reference) for part in fits]).mean(0).argmax().item()
+        for test in tests:
+            for head, values in enumerate(_correlations(test, kind, block, reference).unbind(1)):
+                yield {
+                    "quantity": f"{kind}_correlation", "variant": variant, "reference": reference, "layer": block,
+                    "head": head, "best": head == chosen, "K": test.n_components, "values": values,
+                }  # fmt: skip
+
+
+def _comparisons(n_blocks: int) -> Iterator[tuple[str, int, str]]:
+    """Kind of attention, block (from 1) and what it is compared with."""
+    for block in range(1, n_blocks + 1):
+        if block < n_blocks:
+            yield from (("scatter", block, reference) for reference in ("own", "truth"))
+        references = ("own", "truth") if block == 1 else ("own", "previous", "truth")
+        yield from (("gather", block, reference) for reference in references)
+
+
+def _correlations(part: TracedTasks, kind: str, block: int, reference: str) -> Tensor:
+    """Per task and head, (B, H)."""
+    own = block - 1 if reference == "own" else block - 2
+    mixture = part.truth if reference == "truth" else part.estimates[own]
+    shares = responsibilities(mixture, part.points.double())
+    if kind == "gather":
+        return correlation(part.trace.gather[block - 1], over_points(shares))
+    return correlation(part.trace.scatter[block - 1], shares)
+
+
+def error_rows(test: TracedTasks, settings: dict[str, Any]) -> Iterator[Row]:
+    """The l2-error after every block, after every EM step from the first read-out, and of EM from the truth."""
+    paths = {
+        "network": test.estimates,
+        "em": em_path(test.estimates[0], test.points, settings["em_steps"]),
+    }
+    oracle = estimate_em(
+        test.points.double(), test.n_components, EMSettings(start="truth", covariance=settings["covariance"]),
+        seed=settings["seed"], index=torch.arange(len(test.points)), truth=test.truth,
+    ).mixture  # fmt: skip
+    common = {"quantity": "l2_error", "reference": "truth", "K": test.n_components}
+    for variant, path in paths.items():
+        for layer, mixture in enumerate(path, start=1):
+            yield {**common, "variant": variant, "layer": layer, "values": l2_error(mixture, test.truth)}
+    yield {**common, "variant": "oracle", "layer": 0, "values": l2_error(oracle, test.truth)}
+    for layer, mixture in enumerate(test.estimates, start=1):
+        means = explained(mean_error(mixture, test.truth), test.truth.means)
+        weights = explained(weight_error(mixture, test.truth), _weights(test))
+        labels = {**common, "variant": "network", "layer": layer}
+        yield {**labels, "quantity": "readout_means_r2", "values": means}
+        yield {**labels, "quantity": "readout_weights_r2", "values": weights}
+
+
+def update_rows(test: TracedTasks) -> Iterator[Row]:
+    """Each block's change of the read-out beside the EM step from the same place and the direction to the truth."""
+    for block, (before, after) in enumerate(zip(test.estimates[:-1], test.estimates[1:], strict=True), start=2):
+        place = parameter_vector(before)
+        network = parameter_vector(after) - place
+        em = parameter_vector(em_path(before, test.points, 1)[1]) - place
+        truth = parameter_vector(test.truth) - place
+        cosines = {("network", "truth"): cosine(network, truth), ("em", "truth"): cosine(em, truth)}
+        cosines["network", "em"] = cosine(network, em)
+        cosines["network", "em beside truth"] = cosine(without(network, truth), without(em, truth))
+        common = {"layer": block, "K": test.n_components}
+        for (variant, reference), values in cosines.items():
+            yield {**common, "quantity": "update_cosine", "variant": variant, "reference": reference, "values": values}
+        distance = (network - em).norm(dim=1) / em.norm(dim=1).clamp_min(1e-12)
+        yield {**common, "quantity": "update_distance", "variant": "network", "reference": "em", "values": distance}
+    for block, moved in enumerate(test.reordered, start=1):
+        labels = {"variant": "network", "reference": "last", "layer": block, "K": test.n_components}
+        yield {**labels, "quantity": "reordered", "values": moved.double()}
+
+
+def _normalised(tokens: Tensor) -> Tensor:
+    """Tokens as every part of the network that reads them sees them: normalised over their features."""
+    return torch.nn.functional.layer_norm(tokens.double(), tokens.shape[-1:])
+
+
+def _means(part: TracedTasks) -> Tensor:
+    return part.truth.means
+
+
+def _weights(part: TracedTasks) -> Tensor:
+    return part.truth.weights[..., None]
+
+
+def _table(rows: list[Row], settings: dict[str, Any]) -> pd.DataFrame:
+    labels = pd.DataFrame([{name: row.get(name) for name in LABELS} for row in rows])
+    labels = labels.fillna({"reference": "", "head": -1, "best": False}).astype({"head": int, "best": bool})
+    statistics = pd.DataFrame([_statistics(row["values"].numpy(), settings) for row in rows])
+    common = {
+        "scale": settings.get("scale", ""), "family": settings["family"], "covariance": settings["covariance"],
+        "d": settings["dimension"], "N": settings["longest"], "seed": settings["seed"],
+    }  # fmt: skip
+    return pd.concat([labels, statistics], axis=1).assign(**common)[list(COLUMNS)]
+
+
+def _statistics(values: np.ndarray, settings: dict[str, Any]) -> Row:
+    low, high = bootstrap_interval(values[:, None], settings["bootstrap"], settings["seed"])
+    return {
+        "mean": values.mean(), "median": np.median(values), "low": low[0], "high": high[0], "n_tasks": len(values),
+    }  # fmt: skip
