@@ -35,7 +35,7 @@ def draw(rows: pd.DataFrame, settings: dict, histories: dict[str, pd.DataFrame] 
     if rows["K"].iloc[0] > len(COLORS):
         raise UserError(f"the picture has colours for K up to {len(COLORS)}")
     block, head = (int(rows[name].iloc[0]) for name in ("block", "head"))
-    frame = make_frame(2, 2, PANEL_HEIGHT, legend_rows=1, footer_rows=1)
+    frame = make_frame(2, 2, PANEL_HEIGHT, legend_rows=1, footer_rows=1, share_x=False)
     left, right = frame.panels
     _draw_panel(left, rows, "responsibility", "em")
     left.set_title("points: responsibilities under the truth · means: EM")
@@ -68,7 +68,7 @@ def blend(shares: np.ndarray) -> np.ndarray:
     return np.clip(shares @ np.array([to_rgb(color) for color in COLORS[: shares.shape[1]]]), 0.0, 1.0)
 
 
-def _marks(name: str, color: str = "white") -> dict:
+def _marks(name: str, color: str = "#a6a6a6") -> dict:
     looks = {
         "first": {"marker": "o", "markersize": 4.5, "markerfacecolor": "white", "markeredgecolor": INK},
         "last": {"marker": "o", "markersize": 5.5, "markerfacecolor": color, "markeredgecolor": INK},

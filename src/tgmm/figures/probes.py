@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from tgmm.errors import UserError
 from tgmm.figures import style
@@ -111,6 +111,7 @@ def _scale_axes(axes: Axes, axis: str) -> None:
         axes.xaxis.set_major_locator(FixedLocator([x for x in (1, 2, 3, 4, 6, 10, 20, 50) if x <= last]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         return
@@ -176,10 +177,10 @@ PANELS = (
     Panel(r"probe of the weights, $R^2$", _probe("probe_weights_r2")),
     Panel(r"mean $\ell_2$-error", _error("mean"), "log"),
     Panel(r"median $\ell_2$-error", _error("median"), "log"),
-    Panel("attention of points, r", _attention("scatter_correlation")),
-    Panel("of components, r", _attention("gather_correlation")),
+    Panel("points' attention, r", _attention("scatter_correlation")),
+    Panel("components' attention, r", _attention("gather_correlation")),
     Panel("update and EM step, cos", _update("network", "em")),
-    Panel("beside the truth, cos", _update("network", "em beside truth")),
+    Panel("same, truth taken out, cos", _update("network", "em beside truth")),
 )
 
 
@@ -208,12 +209,12 @@ def _footer(tables: list[pd.DataFrame]) -> list[str]:
 def caption(settings: dict) -> str:
     """What is computed, whatever comes out."""
     return (
-        "Inside trained component-token networks, block by block. Linear probes: R² of ridge regressions from component "
-        "tokens to true means and weights, fitted and tested on different tasks; block 0 is the tokens before any block "
-        "(R² is then due to the order of the tokens alone). ℓ2-error of the read-out after every block, and of EM "
-        "started from the first read-out. Attention: correlation over points and components of the best head with the "
-        "responsibilities under the same block's read-out (for components, each one's normalised over the points). "
-        "Updates: cosine of the angle between a block's change of the read-out and the EM step from the same place, and "
-        "the same after the direction to the truth has been taken out of both. Dotted lines with open markers: the same "
-        "network with the weights that its training began from."
+        "Inside trained component-token networks, block by block. Linear probes: R² of ridge regressions from "
+        "component tokens to true means and weights, fitted and tested on different tasks; block 0 is the tokens "
+        "before any block (R² is then due to the order of the tokens alone). ℓ2-error of the read-out after every "
+        "block, and of EM started from the first read-out. Attention: correlation over points and components of the "
+        "best head with the responsibilities under the same block's read-out (for components, each one's normalised "
+        "over the points). Updates: cosine of the angle between a block's change of the read-out and the EM step from "
+        "the same place, and the same after the direction to the truth has been taken out of both. Dotted lines with "
+        "open markers: the same network with the weights that its training began from."
     )

@@ -100,8 +100,17 @@ def probe_rows(fits: list[TracedTasks], tests: list[TracedTasks], variant: str) 
 
 
 def explained(errors: Tensor, targets: Tensor) -> Tensor:
-    """Each task's share in R^2: one minus its mean squared error (B,) over the variance of all targets (B, K, T)."""
-    return 1.0 - errors / (targets - targets.mean((0, 1))).square().mean()
+    """Each task's share in R^2, (B,): its targets' squared deviation less its error, over the variance of all targets.
+
+    The mean over tasks is R^2; that a task whose targets are far out also has large errors cancels in each share.
+
+    Parameters
+    ----------
+    errors : Tensor (B,), mean squared errors.
+    targets : Tensor (B, K, T).
+    """
+    deviations = (targets - targets.mean((0, 1))).square().mean((1, 2))
+    return (deviations - errors) / deviations.mean()
 
 
 def attention_rows(fits: list[TracedTasks], tests: list[TracedTasks], variant: str) -> Iterator[Row]:
