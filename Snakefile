@@ -29,6 +29,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/baselines.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/theory.smk"
+include: "workflow/rules/probes.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/paper.smk"
@@ -41,6 +42,7 @@ rule all:
         MODELS,
         SCORES,
         MEASUREMENTS,
+        PROBES,
         FIGURES,
         TABLES,
         PAPER,

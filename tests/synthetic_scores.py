@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tgmm.aggregate import SCORE_COLUMNS
+from tgmm.figures.probes import COLUMNS as PROBE_COLUMNS
 
 DIMENSIONS = (2, 8, 32, 128)
 COMPONENTS = (2, 3, 4, 5)
@@ -121,12 +122,40 @@ def write_theory(folder: Path) -> Path:
     kinds = {"iteration": ("network", "network without offset"), "recovery": ("classical", "network")}
     kinds |= {"decomposition": ("network",), "spectral": ("network",)}
     power = pd.DataFrame(
-        {"measure": measure, "method": method, "d": d, "K": 2, "iteration": step, "largest": 4e-15 + method.endswith("t")}
+        {
+            "measure": measure,
+            "method": method,
+            "d": d,
+            "K": 2,
+            "iteration": step,
+            "largest": 4e-15 + method.endswith("t"),
+        }
         for measure, methods in kinds.items()
         for method in methods
         for d in (2, 4)
         for step in (range(3) if measure == "recovery" else [None])
     )
+    power["largest"] = np.where(power.method == "network without offset", 1.0, 4e-15)
     power.assign(median=power.largest, **common).to_csv(folder / "power.csv", index=False)
     network_sizes(dimensions=(2,), component_counts=(2,), steps=(1, 5)).to_csv(folder / "sizes.csv", index=False)
     return folder
+
+
+def probe_table(dimension: int) -> pd.DataFrame:
+    """Every row of a probed family that the figure may ask for, with made-up numbers."""
+    wanted = [("probe_means_r2", v, "truth", range(5)) for v in ("trained", "untrained")]
+    wanted += [("probe_weights_r2", v, "truth", range(5)) for v in ("trained", "untrained")]
+    wanted += [("l2_error", "network", "truth", range(1, 5)), ("l2_error", "em", "truth", range(1, 22))]
+    wanted += [("l2_error", "oracle", "truth", [0])]
+    wanted += [("scatter_correlation", v, "own", range(1, 4)) for v in ("trained", "untrained")]
+    wanted += [("gather_correlation", v, "own", range(1, 5)) for v in ("trained", "untrained")]
+    wanted += [("update_cosine", "network", reference, range(2, 5)) for reference in ("em", "em beside truth")]
+    rows = [
+        {"quantity": quantity, "variant": variant, "reference": reference, "layer": layer, "K": K,
+         "mean": 0.1 * K / (1 + layer), "median": 0.09 * K / (1 + layer)}
+        for quantity, variant, reference, layers in wanted for layer in layers for K in (2, 3, 4, 5)
+    ]  # fmt: skip
+    common = {"scale": "laptop", "family": f"isotropic-d{dimension}-n128-components", "covariance": "isotropic"}
+    common |= {"d": dimension, "N": 128, "seed": 2505, "head": 0, "best": True, "n_tasks": 256}
+    table = pd.DataFrame(rows).assign(**common)
+    return table.assign(low=table["mean"] - 0.01, high=table["mean"] + 0.01)[list(PROBE_COLUMNS)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from synthetic_scores import METHODS, write_model, write_scores, write_theory
+from synthetic_scores import METHODS, probe_table, write_model, write_scores, write_theory
 from tgmm.aggregate import aggregate
 from tgmm.errors import UserError
 from tgmm.figures.draw import draw_figure
@@ -45,6 +45,14 @@ def root(tmp_path_factory) -> Path:
     for name in ("em", "power"):
         settings = {"kind": f"theorem-{name}", "scale": "smoke"}
         draw_figure(settings, theory / f"{name}.csv", results / f"figures/fig-theorem-{name}")
+    (results / "probes").mkdir()
+    probed = [probe_table(dimension) for dimension in (2, 8)]
+    for rows in probed:
+        rows.to_csv(results / f"probes/{rows.family.iloc[0]}.csv", index=False)
+    settings = {"kind": "probes", "families": [rows.family.iloc[0] for rows in probed], "scale": "smoke"}
+    sources = {name: results / f"probes/{name}.csv" for name in settings["families"]}
+    drawn, _ = draw_figure(settings, next(iter(sources.values())), results / "figures/fig-probes", sources)
+    shutil.copy(drawn, results / "figures/fig-probe-picture.pdf")
     write_table({"kind": "theorem-sizes-table"}, theory / "sizes.csv", results / "tables/tab-theorem-sizes")
     return root
 
@@ -115,7 +123,7 @@ def test_missing_artefact_is_named(root, tmp_path):
             build_paper("smoke", tmp_path / "none.pdf", root=root)
     finally:
         (tmp_path / "away.pdf").rename(figure)
-    with pytest.raises(UserError, match=r"missing: results/laptop/summary\.json \(and 7 more\)"):
+    with pytest.raises(UserError, match=r"missing: results/laptop/summary\.json \(and 9 more\)"):
         build_paper("laptop", tmp_path / "none.pdf", root=root)
     assert not (tmp_path / "none.pdf").exists()
 

@@ -12,6 +12,8 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch.testing import assert_close
 
+from synthetic_scores import probe_table
+from tgmm.aggregate import read_table
 from tgmm.cli.probe import probe
 from tgmm.errors import UserError
 from tgmm.figures import probe_picture, probes, style
@@ -268,40 +270,23 @@ def test_the_picture_shows_the_task_of_median_error(measured):
 
 
 def test_the_command_writes_both_files(model, tmp_path):
-    out, image = tmp_path / "probes.parquet", tmp_path / "picture.parquet"
+    out, image = tmp_path / "probes.csv", tmp_path / "picture.parquet"
     probe(FAMILY, model, out, image, settings=json.dumps(SETTINGS))
-    assert tuple(pd.read_parquet(out).columns) == measure.COLUMNS
+    assert tuple(read_table(out, probes.COLUMNS).columns) == probes.COLUMNS
+    assert read_table(out, ["best"])["best"].dtype == bool
     assert tuple(pd.read_parquet(image).columns) == picture.COLUMNS
-
-
-def synthetic_table(dimension: int) -> pd.DataFrame:
-    """Every row that a figure may ask for, with made-up numbers."""
-    wanted = [("probe_means_r2", v, "truth", range(5)) for v in ("trained", "untrained")]
-    wanted += [("probe_weights_r2", v, "truth", range(5)) for v in ("trained", "untrained")]
-    wanted += [("l2_error", "network", "truth", range(1, 5)), ("l2_error", "em", "truth", range(1, 22))]
-    wanted += [("l2_error", "oracle", "truth", [0])]
-    wanted += [("scatter_correlation", v, "own", range(1, 4)) for v in ("trained", "untrained")]
-    wanted += [("gather_correlation", v, "own", range(1, 5)) for v in ("trained", "untrained")]
-    wanted += [("update_cosine", "network", reference, range(2, 5)) for reference in ("em", "em beside truth")]
-    rows = [
-        {"quantity": quantity, "variant": variant, "reference": reference, "layer": layer, "K": K,
-         "mean": 0.1 * K / (1 + layer), "median": 0.09 * K / (1 + layer)}
-        for quantity, variant, reference, layers in wanted for layer in layers for K in (2, 3, 4, 5)
-    ]  # fmt: skip
-    common = {"scale": "laptop", "family": f"isotropic-d{dimension}-n128-components", "covariance": "isotropic"}
-    common |= {"d": dimension, "N": 128, "seed": 2505, "head": 0, "best": True, "n_tasks": 256}
-    table = pd.DataFrame(rows).assign(**common)
-    return table.assign(low=table["mean"] - 0.01, high=table["mean"] + 0.01)[list(probes.COLUMNS)]
+    with style.applied():
+        assert len(probes.draw(pd.DataFrame(), {}, {FAMILY: pd.read_csv(out)}).axes) == 8
 
 
 def test_the_figure_draws_its_table():
-    tables = {table["family"].iloc[0]: table for table in (synthetic_table(2), synthetic_table(8))}
+    tables = {table["family"].iloc[0]: table for table in (probe_table(2), probe_table(8))}
     with style.applied():
         figure = probes.draw(pd.concat(tables.values()), {})
         one = probes.draw(pd.DataFrame(), {"families": [list(tables)[1]]}, tables)
     assert len(figure.axes) == 16
     assert len(one.axes) == 8
-    table = synthetic_table(2)
+    table = probe_table(2)
     rows = table[(table["quantity"] == "l2_error") & (table["variant"] == "em") & (table["K"] == 3)]
     drawn = [line.get_ydata() for line in figure.axes[3].lines if len(line.get_xdata()) == 21]
     np.testing.assert_allclose(drawn[1], rows["median"])
@@ -317,7 +302,7 @@ def test_the_figure_draws_its_table():
 
 def test_families_without_measurements_are_refused():
     with pytest.raises(UserError, match="for family 'isotropic-d9"):
-        probes.draw(synthetic_table(2), {"families": ["isotropic-d9-n128-components"]})
+        probes.draw(probe_table(2), {"families": ["isotropic-d9-n128-components"]})
 
 
 def test_the_picture_draws_its_table(measured, tmp_path):

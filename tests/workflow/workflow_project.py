@@ -14,9 +14,9 @@ PARTS = ["Snakefile", "config.yaml", "dvc.yaml", ".dvcignore", ".gitignore", "wo
 IGNORED = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
 STAND_IN = """#!/usr/bin/env bash
 set -e
-command=$1 name=$2 out= headline= settings= ; shift
+command=$1 name=$2 out= headline= settings= picture= ; shift
 while [ $# -gt 0 ]; do
-  case $1 in --out) out=$2;; --headline) headline=$2;; --settings) settings=$2;; esac; shift
+  case $1 in --out) out=$2;; --headline) headline=$2;; --settings) settings=$2;; --picture) picture=$2;; esac; shift
 done
 echo "$command $name started with $OMP_NUM_THREADS threads"
 echo "$command $name" >> commands.txt
@@ -28,6 +28,7 @@ case $command in
   aggregate) write "$out"; echo '{"meta": {"scale": "stand-in"}}' > "$headline";;
   figure) write "$out.pdf"; write "$out.png";;
   table) write "$out.csv"; write "$out.md"; write "$out.tex";;
+  probe) write "$out"; [ -z "$picture" ] || write "$picture";;
   *) write "$out";;
 esac
 """

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from tgmm import code_version
+from tgmm.cli.probe import probe_settings
 from tgmm.devices import settle_threads, training_gpus, training_threads
 from tgmm.errors import UserError
 from tgmm.study import read_yaml, study_from_config
@@ -58,6 +59,9 @@ def model_folder(wildcards):
 
 
 def histories(artefact):
-    """The families whose training an artefact shows -> the records of their training."""
-    families = STUDY.config["artefacts"][artefact].get("families", [])
-    return {family: f"{STUDY.results}/models/{family}/history.csv" for family in families}
+    """The families that an artefact shows -> the record of their training, or of what was found inside them."""
+    entry = STUDY.config["artefacts"][artefact]
+    if entry["kind"] == "probe-picture":
+        return {}
+    path = "probes/{}.csv" if entry["kind"] == "probes" else "models/{}/history.csv"
+    return {family: f"{STUDY.results}/{path.format(family)}" for family in entry.get("families", [])}

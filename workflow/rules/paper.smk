@@ -14,6 +14,7 @@ rule paper:
         tables=TABLES,
         headline=HEADLINE,
         theory=MEASUREMENTS,
+        probes=PROBES,
         records=[path for path in MODELS if path.endswith("config.json")],
     output:
         pdf=report(PAPER, caption="../report/paper.rst", category="Paper"),

@@ -10,6 +10,8 @@ import typer
 from tgmm.cli.settings import ConfigOption, ScaleOption, SettingsOption, resolve_settings
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from tgmm.study import Study
 
 EM_STEPS = 20
@@ -19,24 +21,23 @@ MOST_TASKS = 256  # for each K; what goes on inside needs fewer tasks than a com
 def probe(
     family: Annotated[str, typer.Argument(help="A family with component tokens: isotropic-d8-n128-components.")],
     model: Annotated[Path, typer.Option(help="Folder of the trained family.")],
-    out: Annotated[Path, typer.Option(help="The measurements to write, .parquet.")],
-    picture: Annotated[Path | None, typer.Option(help="The picture's data to write, .parquet; d = 2 only.")] = None,
+    out: Annotated[Path, typer.Option(help="The measurements to write, .csv or .parquet.")],
+    picture: Annotated[Path | None, typer.Option(help="The picture's data to write, likewise; d = 2 only.")] = None,
     settings: SettingsOption = None,
     config: ConfigOption = Path("config.yaml"),
     scale: ScaleOption = None,
 ) -> None:
     """Measure how far a trained network does what EM does: linear probes, errors by layer, attention."""
     values = resolve_settings(settings, config, scale, lambda study: probe_settings(study, family))
-    from tgmm.evaluate import write_scores
     from tgmm.methods.threads import one_thread
     from tgmm.probes.measure import measure_probes
     from tgmm.probes.picture import picture_table
 
     with one_thread():
         table, tests = measure_probes(model, values)
-        write_scores(out, table)
+        _write(out, table)
         if picture is not None:
-            write_scores(picture, picture_table(tests, table, values))
+            _write(picture, picture_table(tests, table, values))
     print(f"{family}: {len(table)} rows -> {out}" + (f", {picture}" if picture else ""))
 
 
@@ -52,3 +53,14 @@ def probe_settings(study: Study, family: str) -> dict[str, Any]:
         "seed": study.config["seed"],
         "scale": study.scale,
     }
+
+
+def _write(path: Path, table: pd.DataFrame) -> None:
+    """Write a table whole or not at all; as CSV the manuscript can read it too."""
+    from tgmm.files import atomic_path
+
+    with atomic_path(path) as temporary:
+        if path.suffix == ".csv":
+            table.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+        else:
+            table.to_parquet(temporary, index=False)

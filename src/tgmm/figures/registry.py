@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 from tgmm.aggregate import CELL, METHOD, STATISTICS
 from tgmm.errors import UserError, unknown_name
-from tgmm.figures import metric_against_dimension, theorem_em, theorem_power, training_curves
+from tgmm.figures import (
+    metric_against_dimension,
+    probe_picture,
+    probes,
+    theorem_em,
+    theorem_power,
+    training_curves,
+)
 
 SUMMARY = (*CELL, *METHOD, "metric", *STATISTICS)
 
@@ -43,6 +50,12 @@ FIGURES = {
     ),
     "theorem-em": FigureKind(theorem_em.draw, theorem_em.caption, columns=theorem_em.COLUMNS, settings=()),
     "theorem-power": FigureKind(theorem_power.draw, theorem_power.caption, columns=theorem_power.COLUMNS, settings=()),
+    "probes": FigureKind(
+        probes.draw, probes.caption, columns=probes.COLUMNS, settings=("families",), history_columns=probes.COLUMNS
+    ),
+    "probe-picture": FigureKind(
+        probe_picture.draw, probe_picture.caption, columns=probe_picture.COLUMNS, settings=("families",)
+    ),
 }
 
 

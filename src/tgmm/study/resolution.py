@@ -8,6 +8,9 @@ from functools import cached_property
 # Kinds of artefacts that show a measurement of a theorem instead of scores.
 MEASUREMENTS = {"theorem-em": "em", "theorem-power": "power", "theorem-sizes-table": "sizes"}
 
+# Kinds of artefacts that look inside a network -> how the name of their file ends.
+PROBE_SUFFIXES = {"probes": ".csv", "probe-picture": "-picture.csv"}
+
 
 class Study:
     """What config.yaml and a scale say, ready for use.
@@ -81,9 +84,18 @@ class Study:
         return [name for name in self.config["artefacts"] if name.startswith("tab-")]
 
     def artefact_source(self, artefact: str) -> str:
-        """The file that an artefact is drawn from: the summary of the scores, or a measurement of a theorem."""
-        measurement = MEASUREMENTS.get(self.config["artefacts"][artefact]["kind"])
-        return f"{self.results}/theory/{measurement}.csv" if measurement else f"{self.results}/summary.parquet"
+        """The file that an artefact is drawn from: the summary of the scores, or a measurement."""
+        entry = self.config["artefacts"][artefact]
+        if entry["kind"] in MEASUREMENTS:
+            return f"{self.results}/theory/{MEASUREMENTS[entry['kind']]}.csv"
+        if entry["kind"] in PROBE_SUFFIXES:
+            return f"{self.results}/probes/{entry['families'][0]}{PROBE_SUFFIXES[entry['kind']]}"
+        return f"{self.results}/summary.parquet"
+
+    def probed(self, kind: str) -> list[str]:
+        """Families that artefacts of a kind ("probes" or "probe-picture") show."""
+        entries = [entry for entry in self.config["artefacts"].values() if entry["kind"] == kind]
+        return list(dict.fromkeys(family for entry in entries for family in entry["families"]))
 
     @cached_property
     def measurements(self) -> list[str]:
