@@ -21,6 +21,8 @@ rule train_family:
         "benchmark_logs/{scale}/models/{family}.tsv"
     wildcard_constraints:
         family=any_of(STUDY.families),
+    # Before the scores: what takes longest starts first, so that no core idles at the end.
+    priority: 10
     threads: training_threads()
     resources:
         gpu=training_gpus(),
