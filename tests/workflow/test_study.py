@@ -169,3 +169,16 @@ def edited(config: dict, key: str, value: object, remove: bool = False) -> dict:
     else:
         place[last] = value
     return changed
+
+
+def test_commands_refuse_names_that_the_study_does_not_have():
+    study = load_study(ROOT / "config.yaml")
+    for name, settings in {
+        "family": study.train_settings,
+        "task set": study.task_settings,
+        "artefact": study.artefact_settings,
+    }.items():
+        with pytest.raises(UserError, match=f"unknown {name} 'nothing'"):
+            settings("nothing")
+    with pytest.raises(UserError, match="unknown method 'spectrl'; did you mean 'spectral'"):
+        study.score_settings("spectrl", "effectiveness-d8")

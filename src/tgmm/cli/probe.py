@@ -43,6 +43,9 @@ def probe(
 
 def probe_settings(study: Study, family: str) -> dict[str, Any]:
     """Settings of `tgmm probe`."""
+    from tgmm.study.resolution import known
+
+    known("family", family, study.families)
     parts = {key: value for key, value in study.families[family].items() if key != "recipe"}
     return {
         "family": family,

@@ -29,11 +29,7 @@ def resolve_settings(settings: str | None, config: Path, scale: str | None, choo
         return given
     from tgmm.study import load_study
 
-    study = load_study(config, scale)
-    try:
-        return choose(study)
-    except KeyError as error:
-        raise UserError(f"{config}: the study (scale {study.scale}) has nothing called '{error.args[0]}'") from error
+    return choose(load_study(config, scale))
 
 
 def load_settings(text_or_path: str | None) -> dict | None:

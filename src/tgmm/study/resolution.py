@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from functools import cached_property
+
+from tgmm.errors import unknown_name
 
 # Kinds of artefacts that show a measurement of a theorem instead of scores.
 MEASUREMENTS = {"theorem-em": "em", "theorem-power": "power", "theorem-sizes-table": "sizes"}
@@ -112,6 +115,7 @@ class Study:
 
     def task_settings(self, taskset: str) -> dict:
         """Settings of `tgmm sample-tasks`."""
+        known("task set", taskset, self.tasksets)
         name, dimension = self.tasksets[taskset]
         entry = self.config["tasksets"][name]
         return {
@@ -127,6 +131,7 @@ class Study:
 
     def train_settings(self, family: str) -> dict:
         """Settings of `tgmm train`."""
+        known("family", family, self.families)
         recipe = self.families[family]["recipe"]
         network, loss = (self.config["recipes"][recipe][key] for key in ("network", "loss"))
         return {
@@ -142,6 +147,8 @@ class Study:
 
     def score_settings(self, method: str, taskset: str) -> dict:
         """Settings of `tgmm score`; `family` is there for networks only."""
+        known("method", method, self.config["methods"])
+        known("task set", taskset, self.tasksets)
         family = self.family_of(method, taskset)
         return {
             "method": method,
@@ -153,6 +160,7 @@ class Study:
 
     def artefact_settings(self, artefact: str) -> dict:
         """Settings of `tgmm figure` and `tgmm table`."""
+        known("artefact", artefact, self.config["artefacts"])
         entry = self.config["artefacts"][artefact]
         settings = {"id": artefact, "scale": self.scale, "bootstrap": self.config["bootstrap"], **entry}
         if "taskset" in entry:
@@ -171,6 +179,12 @@ class Study:
     def summary_settings(self) -> dict:
         """Settings of `tgmm aggregate`."""
         return {"scale": self.scale, "bootstrap": self.config["bootstrap"], "seed": self.config["seed"]}
+
+
+def known(what: str, name: object, choices: Iterable) -> None:
+    """Raise a `UserError` with the nearest choice unless the name is among the choices."""
+    if name not in choices:
+        raise unknown_name(what, name, choices)
 
 
 def family_name(covariance: str, dimension: int, longest: int, recipe: str) -> str:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterable, Mapping
 
 from tgmm.errors import UserError, unknown_name
-from tgmm.study.resolution import Study, as_list, family_names
+from tgmm.study.resolution import Study, as_list, family_names, known
 
 
 def check_schema(config: dict, schema: dict) -> None:
@@ -170,12 +170,6 @@ def check_artefacts(config: dict) -> None:
             known(f"task set in 'artefacts.{name}.taskset':", artefact["taskset"], config["tasksets"])
             if not study.artefact_scores(name):
                 raise UserError(f"'artefacts.{name}.methods': none of them applies to {artefact['taskset']}")
-
-
-def known(what: str, name: object, choices: Iterable) -> None:
-    """Raise a `UserError` with the nearest choice unless the name is among the choices."""
-    if name not in choices:
-        raise unknown_name(what, name, choices)
 
 
 def require_key(section: str, key: str, present: Mapping, user: str) -> None:
