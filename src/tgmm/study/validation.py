@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from tgmm.errors import UserError, unknown_name
 from tgmm.study.resolution import Study, as_list, family_names, known
 
+MOST_MEANS = {1: 2, 2: 9}
+
 
 def check_schema(config: dict, schema: dict) -> None:
     """Raise a `UserError` for the first place at which the configuration breaks the schema."""
@@ -136,11 +138,26 @@ def check_references(config: dict) -> None:
     for kind, size in config["networks"].items():
         if size["width"] % size["heads"]:
             raise UserError(f"'networks.{kind}.heads' must divide the width {size['width']}, not {size['heads']}")
+    for position, entry in enumerate(config["families"]):
+        check_room(f"families[{position}].K", entry)
+    for name, entry in config["tasksets"].items():
+        check_room(f"tasksets.{name}.K", entry)
     check_families(config)
     for name, method in config["methods"].items():
         if method["kind"] == "tgmm":
             known(f"recipe in 'methods.{name}.recipe':", method["recipe"], config["recipes"])
     check_artefacts(config)
+
+
+def check_room(key: str, entry: dict) -> None:
+    """Means keep pairwise cosines below 0.8, angles above 36.9 degrees, which bounds their number for d = 1 and 2."""
+    largest = max(as_list(entry["K"]))
+    for dimension in as_list(entry["d"]):
+        if largest > MOST_MEANS.get(dimension, largest):
+            raise UserError(
+                f"'{key}': {largest} means do not fit in d = {dimension}, where cosines below 0.8 leave room for "
+                f"{MOST_MEANS[dimension]}"
+            )
 
 
 def check_families(config: dict) -> None:
