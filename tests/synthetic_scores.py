@@ -25,36 +25,87 @@ METHODS = {
     "tgmm-matched": ("matched", 0.2, 2.0, 12.0),
     "tgmm-reference": ("reference", 0.7, 4.0, 40.0),
 }
+# Methods of the further task sets.
+ALL_METHODS = METHODS | {
+    "em-restarts-standardised": ("", 0.015, 2.5, 1.0),
+    "tgmm-components-standardised": ("components", 0.03, 1.5, 2.6),
+    "tgmm-components-n64": ("components", 0.03, 1.5, 3.5),
+    "tgmm-components-n32": ("components", 0.04, 1.5, 5.0),
+    "tgmm-mamba2": ("matched-mamba2", 0.25, 2.0, 15.0),
+    "tgmm-mamba2-causal": ("matched-mamba2-causal", 0.3, 2.0, 20.0),
+}
+TRAINED_AT = {"tgmm-components-n32": 32, "tgmm-components-n64": 64}
 UNTRAINED = {("tgmm-matched", 32), ("tgmm-matched", 128), ("tgmm-reference", 32), ("tgmm-reference", 128)}
 TOO_MANY_COMPONENTS = "K exceeds d: the spectral method needs K <= d"
 
 
-def method_scores(method: str, dimensions=DIMENSIONS, components=COMPONENTS, tasks=64, scale="laptop") -> pd.DataFrame:
-    """Scores of one method over its cells, heavy-tailed like those of local-optimum methods."""
-    cells = [_cell(method, d, count, tasks) for d in dimensions if (method, d) not in UNTRAINED for count in components]
+def method_scores(
+    method: str, dimensions=DIMENSIONS, components=COMPONENTS, tasks=64, scale="laptop", taskset="effectiveness",
+    covariance="isotropic", points=(128,), shifts=(),
+) -> pd.DataFrame:  # fmt: skip
+    """Scores of one method over its cells, heavy-tailed like those of local-optimum methods.
+
+    Parameters
+    ----------
+    shifts : ``{"kind": ..., "values": [...]}`` each, as in the configuration; none stands for unshifted tasks.
+    """
+    conditions = [(shift["kind"], float(value)) for shift in shifts for value in shift["values"]] or [("none", 0.0)]
+    cells = [
+        _cell(method, d, count, tasks, covariance, number, *condition)
+        for d in dimensions
+        if (method, d) not in UNTRAINED
+        for count in components
+        for number in points
+        for condition in conditions
+    ]
     scores = pd.concat(cells, ignore_index=True)
-    constants = {"scale": scale, "taskset": "effectiveness", "covariance": "isotropic", "shift": "none", "seed": 2505}
-    return scores.assign(shift_value=0.0, method=method, recipe=METHODS[method][0], **constants)[SCORE_COLUMNS]
+    constants = {"scale": scale, "taskset": taskset, "covariance": covariance, "seed": 2505}
+    return scores.assign(method=method, recipe=ALL_METHODS[method][0], **constants)[SCORE_COLUMNS]
 
 
-def _cell(method: str, d: int, count: int, tasks: int) -> pd.DataFrame:
-    recipe, bad_share, bad_size, factor = METHODS[method]
-    rng = np.random.default_rng(zlib.crc32(f"{method}-{d}-{count}".encode()))
-    floor = 0.008 * count * (1 + 0.5 * (d == 2)) * np.exp(0.3 * rng.standard_normal(tasks))
+def _cell(method: str, d: int, count: int, tasks: int, covariance: str, points: int, shift: str, value: float):
+    recipe, bad_share, bad_size, factor = ALL_METHODS[method]
+    key = "" if (points, shift) == (128, "none") else f"-n{points}-{shift}{value:g}"
+    rng = np.random.default_rng(zlib.crc32(f"{method}-{d}-{count}{key}".encode()))
+    floor = 0.008 * count * (1 + 0.5 * (d == 2)) * np.exp(0.3 * rng.standard_normal(tasks)) * 128 / points
     bad = rng.random(tasks) < bad_share * (count - 2 + 0.02) / 3
     error = floor * factor + bad * bad_size * rng.exponential(size=tasks)
-    failed = np.full(tasks, method == "spectral" and count > d)
+    error = error + _damage(method, shift, value) * (1 + 0.2 * rng.standard_normal(tasks)) ** 2
+    failed = np.full(tasks, method == "spectral" and (count > d or covariance == "anisotropic"))
     entropy = -1.42 * d - 0.9
-    table = pd.DataFrame({"d": d, "K": count, "N": 128, "task_id": np.arange(tasks)})
-    table["family"] = f"isotropic-d{d}-n128-{recipe}" if recipe else ""
+    dropped = (rng.random(tasks) < 0.02 * factor) & (factor > 5)
+    table = pd.DataFrame({"d": d, "K": count, "N": points, "task_id": np.arange(tasks)})
+    table["family"] = f"{covariance}-d{d}-n{TRAINED_AT.get(method, 128)}-{recipe}" if recipe else ""
     table = table.assign(
+        shift=shift, shift_value=value,
         mean_error=0.98 * error, weight_error=0.02 * error, l2_error=error, l2_error_reference=2.5 * error,
-        scale_error=np.nan, weight_cross_entropy=1.1 + 0.1 * error, accuracy=np.exp(-0.15 * error) - 0.02,
+        scale_error=0.3 * error if covariance == "anisotropic" else np.nan, weight_cross_entropy=1.1 + 0.1 * error,
+        accuracy=np.exp(-0.15 * error) - 0.02,
         log_likelihood=entropy + 0.05 - error, log_likelihood_heldout=entropy - 0.05 - error,
+        log_likelihood_reference=np.where(dropped, -150.0, -0.2 - 0.3 * error), dropped_reference=dropped.astype(float),
     )  # fmt: skip
-    table.loc[failed, "mean_error":"log_likelihood_heldout"] = np.nan
+    if shift == "wrong-k" and value:
+        table[["l2_error_reference", "log_likelihood_reference", "dropped_reference"]] = np.nan
+    table.loc[failed, "mean_error":"dropped_reference"] = np.nan
     table["seconds"], table["iterations"] = 1e-3 * rng.exponential(size=tasks), rng.integers(5, 90, tasks)
     return table.assign(failed=failed, failure_reason=np.where(failed, TOO_MANY_COMPONENTS, ""))
+
+
+def _damage(method: str, shift: str, value: float) -> float:
+    """The error that a shift adds: networks mind the units most, all mind outliers and a wrong K."""
+    if method == "em-oracle" or shift == "none":
+        return 0.0
+    native = method.startswith("tgmm") and not method.endswith("standardised")
+    sizes = {
+        "mean": lambda: 0.02 * value**1.5 * (3 if native else 1),
+        "smallest-weight": lambda: 0.002 / value,
+        "location": lambda: 0.4 * value * native,
+        "scale": lambda: 2.0 * abs(np.log2(value)) * native,
+        "student-t": lambda: 0.3 / value,
+        "outliers": lambda: 15.0 * value,
+        "wrong-k": lambda: 1.5 * abs(value),
+    }
+    return sizes[shift]()
 
 
 def write_scores(folder: Path, methods=tuple(METHODS), **options) -> list[Path]:
@@ -69,13 +120,23 @@ def write_scores(folder: Path, methods=tuple(METHODS), **options) -> list[Path]:
 
 
 def history(family: str, rows: int = 200) -> pd.DataFrame:
-    """A training history with a validation every tenth row."""
+    """A training history with a validation every tenth row.
+
+    A recipe may end in ``-w50-b150``: per cent of width 64 and of 4 blocks; small networks learn less.
+    """
     rng = np.random.default_rng(zlib.crc32(family.encode()))
     step = np.arange(1, rows + 1) * 5
-    slow = {"components": 0.9, "matched": 0.45, "reference": 0.2}[family.rsplit("-", 1)[1]]
+    recipe, *shares = family.split("-", 3)[3].split("-")
+    slow = {"components": 0.9, "matched": 0.45, "reference": 0.2}[recipe]
+    width, blocks = (
+        max(1, size * int(share[1:]) // 100) for size, share in zip((64, 4), shares or ("w100", "b100"), strict=True)
+    )
+    parameters = 12 * blocks * width**2 + 40 * width
+    slow *= 1 + 0.05 * np.log(parameters / 2e5) * bool(shares)
     error = 17.0 * (1 + step / 15.0) ** -slow * np.exp(0.05 * rng.standard_normal(rows))
     table = pd.DataFrame({"step": step, "tasks": step * 32, "seconds": step * 0.14, "learning_rate": 1e-3})
     table["mean_loss"], table["weight_loss"], table["loss"] = error, 1.2, error + 1.2
+    table = table.assign(flops=table.tasks * 600.0 * parameters, parameters=parameters, width=width, blocks=blocks)
     validated = np.arange(1, rows + 1) % 10 == 0
     table["validation_l2_error"] = np.where(validated, error, np.nan)
     table["validation_l2_error_oracle"] = np.where(validated, 0.05 if "-d2-" in family else 0.034, np.nan)

@@ -22,9 +22,10 @@ from tgmm.tasks.taskset import TaskSet, sample_taskset
 COLUMNS = [
     "scale", "taskset", "covariance", "d", "K", "N", "shift", "shift_value", "task_id", "method", "family", "recipe",
     "seed", "mean_error", "weight_error", "scale_error", "l2_error", "l2_error_reference", "weight_cross_entropy",
-    "accuracy", "log_likelihood", "log_likelihood_heldout", "seconds", "iterations", "failed", "failure_reason",
+    "accuracy", "log_likelihood", "log_likelihood_heldout", "log_likelihood_reference", "dropped_reference",
+    "seconds", "iterations", "failed", "failure_reason",
 ]  # fmt: skip
-METRICS = COLUMNS[13:22]
+METRICS = COLUMNS[13:24]
 CPU = torch.device("cpu")
 
 

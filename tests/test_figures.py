@@ -124,11 +124,33 @@ def test_fonts_are_readable_and_nothing_leaves_the_page(figure):
     assert legend.y0 >= footer.y1
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "log_likelihood_heldout", "log_likelihood_heldout_deficit", "seconds"])
+@pytest.mark.parametrize(
+    "metric",
+    ["accuracy", "log_likelihood_heldout", "log_likelihood_heldout_deficit", "log_likelihood_deficit", "seconds"],
+)
 def test_other_metrics_are_drawn(summary, metric):
     with style.applied():
         drawn = metric_against_dimension.draw(summary, SETTINGS | {"metric": metric}, {})
     assert len(drawn.axes) == 2
+
+
+def test_settings_may_show_a_part_of_the_dimensions(summary):
+    with style.applied():
+        part = metric_against_dimension.draw(summary, SETTINGS | {"dimensions": [2, 8]}, {})
+        same = metric_against_dimension.draw(summary, SETTINGS | {"d": [2, 8]}, {})
+    assert [label.get_text() for label in part.axes[0].get_xticklabels()] == ["2", "8"]
+    assert [label.get_text() for label in same.axes[0].get_xticklabels()] == ["2", "8"]
+
+
+def test_label_of_the_strip_gives_way_to_marks(summary):
+    lost = summary.copy()
+    lost.loc[(lost.method == "em") & (lost.d == 2), ["n_failed", "failure_reason"]] = [32, "lost"]
+    with style.applied():
+        drawn = metric_against_dimension.draw(lost, SETTINGS, {})
+    labels = [[text for text in panel.texts if text.get_text() == "n/a"] for panel in drawn.axes]
+    assert [len(found) for found in labels] == [1, 0]
+    assert labels[0][0].get_position()[0] < 0
+    assert labels[0][0].get_ha() == "right"
 
 
 def test_looks_differ_in_colour_and_in_shape():

@@ -10,9 +10,14 @@ from tgmm.errors import UserError
 from tgmm.methods.transformer import estimate_tgmm, estimate_with_network
 from tgmm.models.estimate import LogEstimate
 from tgmm.models.network import build_network, count_parameters
-from tgmm.models.settings import NETWORK_KINDS, NetworkSettings
+from tgmm.models.settings import MAMBA_KINDS, NETWORK_KINDS, NetworkSettings
 
 SET_KINDS = ("components", "set-encoder")
+
+
+def precision(kind: str) -> float:
+    """How well a network in float64 repeats itself: transformers computes the scan of Mamba2 in float32."""
+    return 1e-4 if kind in MAMBA_KINDS else 1e-9
 
 
 def network(kind: str, covariance: str = "isotropic", **changes) -> torch.nn.Module:
@@ -65,7 +70,8 @@ def test_a_batch_of_mixed_sizes_equals_batches_of_one_size(kind):
         for count in (2, 3, 4, 5):
             rows = counts == count
             alone = built(points[rows], counts[rows])[-1]
-            assert_same(LogEstimate(mixed.log_weights[rows], mixed.means[rows], mixed.standard_deviations[rows]), alone)
+            same_size = LogEstimate(mixed.log_weights[rows], mixed.means[rows], mixed.standard_deviations[rows])
+            assert_same(same_size, alone, precision(kind))
 
 
 def test_unused_component_tokens_reach_no_estimate():
@@ -91,14 +97,15 @@ def test_padded_points_change_nothing(kind):
             for task, length in enumerate(lengths.tolist()):
                 alone = built(points[task : task + 1, :length], counts[task : task + 1])[-1]
                 part = slice(task, task + 1)
-                assert_same(LogEstimate(together.log_weights[part], together.means[part]), alone)
+                assert_same(LogEstimate(together.log_weights[part], together.means[part]), alone, precision(kind))
 
 
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
 def test_a_mask_that_hides_nothing_changes_nothing(kind):
     built, points, counts = network(kind), some_points(2, 9), torch.tensor([3, 5])
+    hidden = torch.zeros(2, 9, dtype=torch.bool)
     with torch.no_grad():
-        assert_same(built(points, counts)[-1], built(points, counts, torch.zeros(2, 9, dtype=torch.bool))[-1])
+        assert_same(built(points, counts)[-1], built(points, counts, hidden)[-1], precision(kind))
 
 
 @pytest.mark.parametrize("kind", SET_KINDS)
@@ -284,4 +291,4 @@ def test_cuda_estimates_agree_with_the_cpus(kind):
     with torch.no_grad():
         here = built(points, counts, hidden)[-1]
         there = built.cuda()(points.cuda(), counts.cuda(), hidden.cuda())[-1]
-    assert_same(here, LogEstimate(there.log_weights.cpu(), there.means.cpu()), 1e-6)
+    assert_same(here, LogEstimate(there.log_weights.cpu(), there.means.cpu()), max(1e-6, precision(kind)))

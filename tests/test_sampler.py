@@ -15,12 +15,12 @@ from sklearn.metrics.pairwise import cosine_similarity
 from tgmm.counter_random import random_uniform
 from tgmm.errors import UserError
 from tgmm.mixture import Mixture
+from tgmm.tasks.points import sample_points
 from tgmm.tasks.sampler import (
     largest_cosine,
     sample_component_counts,
     sample_length,
     sample_mixtures,
-    sample_points,
     sample_training_batch,
 )
 

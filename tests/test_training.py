@@ -243,9 +243,12 @@ def test_the_history_has_losses_at_every_row_and_errors_at_validations(released)
     history = pd.read_csv(released / "out" / "history.csv")
     losses, errors = ["loss", "mean_loss", "weight_loss"], ["", "_oracle", "_k2", "_k3"]
     errors = [f"validation_l2_error{part}" for part in errors]
-    assert set(history) == {"step", "tasks", "seconds", "learning_rate", *losses, *errors}
+    cost = ["flops", "parameters", "width", "blocks"]
+    assert set(history) == {"step", "tasks", "seconds", "learning_rate", *cost, *losses, *errors}
     assert history.step.tolist() == list(range(1, STEPS + 1))
     assert (history.tasks == 8 * history.step).all()
+    assert history.parameters.nunique() == history.width.nunique() == history.blocks.nunique() == 1
+    assert (history.flops / history.tasks).round(3).nunique() == 1
     assert history[losses].notna().all(axis=None)
     assert (history.loss - history.mean_loss - history.weight_loss).abs().max() < 1e-4
     validations = history[history.validation_l2_error.notna()]

@@ -29,6 +29,8 @@ METRICS = [
     "accuracy",
     "log_likelihood",
     "log_likelihood_heldout",
+    "log_likelihood_reference",
+    "dropped_reference",
     "seconds",
     "iterations",
 ]
@@ -36,7 +38,10 @@ SCORE_COLUMNS = [*CELL, "task_id", *METHOD, *METRICS, "failed", "failure_reason"
 STATISTICS = ["mean", "median", "low", "high", "quantile_90", "n_tasks", "n_failed", "failure_share", "failure_reason"]
 SUMMARY_COLUMNS = [*CELL, *METHOD, "metric", *STATISTICS]
 ORACLE = "em-oracle"
-DEFICIT = "log_likelihood_heldout_deficit"
+DEFICIT = "_deficit"
+LIKELIHOODS = ["log_likelihood", "log_likelihood_heldout"]
+# Averages of the reference evaluator are over the tasks that it keeps.
+REFERENCE = ["l2_error_reference", "log_likelihood_reference"]
 CONFIDENCE = 0.95
 
 
@@ -92,7 +97,7 @@ def _refuse_duplicates(scores: pd.DataFrame) -> None:
     repeated = scores.duplicated([*CELL, "task_id", *METHOD])
     if repeated.any():
         row = scores[repeated].iloc[0]
-        cell = f"{row['taskset']}-d{row['d']} k{row['K']}-n{row['N']}"
+        cell = f"{row['taskset']}-d{row['d']} k{row['K']}-n{row['N']} {row['shift']} {row['shift_value']:g}"
         raise UserError(f"{row['file']}: task {row['task_id']} of {cell} is scored twice for method '{row['method']}'")
 
 
@@ -110,8 +115,8 @@ def _refuse_silent_failures(scores: pd.DataFrame) -> None:
 
 def summarise(scores: pd.DataFrame, *, resamples: int = 1000, seed: int = 2505) -> pd.DataFrame:
     """One row a cell, method and metric, sorted; see the module's text for the columns."""
-    scores = add_deficit(scores)
-    metrics = [*METRICS, DEFICIT]
+    scores = add_deficits(scores)
+    metrics = [*METRICS, *(name + DEFICIT for name in LIKELIHOODS)]
     parts = []
     for key, rows in scores.groupby([*CELL, *METHOD], sort=True, dropna=False):
         part = _summarise_cell(rows, metrics, resamples, seed)
@@ -119,33 +124,46 @@ def summarise(scores: pd.DataFrame, *, resamples: int = 1000, seed: int = 2505) 
     return pd.concat(parts, ignore_index=True)[SUMMARY_COLUMNS]
 
 
-def add_deficit(scores: pd.DataFrame) -> pd.DataFrame:
-    """The scores with a column: nats a point by which the held-out log-likelihood lies below the oracle's, same task.
+def add_deficits(scores: pd.DataFrame) -> pd.DataFrame:
+    """The scores with columns: nats a point by which each log-likelihood lies below the oracle's on the same task.
 
     The difference is taken task by task, so that its interval is not blurred by the spread between tasks, and the
     entropy of the mixture, which grows with d and hides every difference, cancels. NaN without the oracle's row.
     """
     task = [*CELL, "task_id"]
     oracle = scores.loc[(scores["method"] == ORACLE) & ~scores["failed"].astype(bool)]
-    reference = oracle.drop_duplicates(task).set_index(task)["log_likelihood_heldout"]
+    reference = oracle.drop_duplicates(task).set_index(task)[LIKELIHOODS]
     aligned = reference.reindex(pd.MultiIndex.from_frame(scores[task])).to_numpy(float)
-    return scores.assign(**{DEFICIT: aligned - scores["log_likelihood_heldout"].to_numpy(float)})
+    differences = aligned - scores[LIKELIHOODS].to_numpy(float)
+    return scores.assign(**{name + DEFICIT: differences[:, column] for column, name in enumerate(LIKELIHOODS)})
 
 
 def _summarise_cell(rows: pd.DataFrame, metrics: list[str], resamples: int, seed: int) -> pd.DataFrame:
     failed = rows["failed"].to_numpy(bool)
-    values = rows.loc[~failed, metrics].to_numpy(float)
-    low, high = bootstrap_interval(values, resamples, seed)
-    columns = {"metric": metrics, "low": low, "high": high}
-    for name, statistic in {"mean": _mean, "median": _quantile(0.5), "quantile_90": _quantile(0.9)}.items():
-        columns[name] = [statistic(column) for column in values.T]
+    usable = rows.loc[~failed]
+    kept = usable.loc[usable["dropped_reference"] != 1.0, REFERENCE]
+    parts = [
+        _statistics(usable[[name for name in metrics if name not in REFERENCE]], resamples, seed),
+        _statistics(kept, resamples, seed),
+    ]
     reasons = rows.loc[failed, "failure_reason"].mode()
-    return pd.DataFrame(columns).assign(
+    table = pd.concat(parts, ignore_index=True).set_index("metric").loc[metrics].reset_index()
+    return table.assign(
         n_tasks=len(rows),
         n_failed=int(failed.sum()),
         failure_share=float(failed.mean()),
         failure_reason=str(reasons.iloc[0]) if len(reasons) else "",
     )
+
+
+def _statistics(table: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
+    """One row a column of the table: mean, median, 90 % quantile and the interval of the mean."""
+    values = table.to_numpy(float)
+    low, high = bootstrap_interval(values, resamples, seed)
+    columns = {"metric": list(table.columns), "low": low, "high": high}
+    for name, statistic in {"mean": _mean, "median": _quantile(0.5), "quantile_90": _quantile(0.9)}.items():
+        columns[name] = [statistic(column) for column in values.T]
+    return pd.DataFrame(columns)
 
 
 def _mean(values: np.ndarray) -> float:
@@ -205,7 +223,7 @@ def headline(summary: pd.DataFrame) -> dict:
     numbers: dict = {"meta": _meta(summary)}
     for taskset, rows in summary.groupby("taskset", sort=True):
         cells = numbers.setdefault(str(taskset), {})
-        for key, cell in rows.groupby(["d", "N", "shift_value"], sort=True):
+        for key, cell in rows.groupby(["d", "N", "shift", "shift_value"], sort=True):
             cells[_cell_name(key, rows)] = {
                 str(method): _average_over_components(part, cell["K"].nunique())
                 for method, part in cell.groupby("method", sort=True)
@@ -230,13 +248,13 @@ def _listed(column: pd.Series):
 
 
 def _cell_name(key: tuple, rows: pd.DataFrame) -> str:
-    """``d8``; with ``-n64`` or ``-shift3`` where the task set has several sample sizes or shifts."""
-    dimension, points, shift = key
+    """``d8``; with ``-n64`` or ``-mean3`` where the task set has several sample sizes or is shifted."""
+    dimension, points, shift, value = key
     name = f"d{dimension}"
     if rows["N"].nunique() > 1:
         name += f"-n{points}"
-    if rows["shift_value"].nunique() > 1:
-        name += f"-shift{shift:g}"
+    if shift != "none":
+        name += f"-{shift}{value:g}"
     return name
 
 

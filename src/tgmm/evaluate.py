@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +14,19 @@ from torch import Tensor
 from tgmm import metrics
 from tgmm.errors import UserError, unknown_name
 from tgmm.files import atomic_path
-from tgmm.methods.base import FitResult
+from tgmm.methods.base import Method, TaskPoints
 from tgmm.methods.em import EMSettings, estimate_em
 from tgmm.methods.spectral import estimate_spectral
+from tgmm.methods.standardise import estimate_standardised
 from tgmm.methods.transformer import estimate_tgmm
-from tgmm.mixture import Mixture
+from tgmm.mixture import Mixture, rescaled
 from tgmm.models.checkpoint import load_checkpoint
 from tgmm.tasks.taskset import Cell, TaskSet
 
 METHOD_KINDS = ("em", "spectral", "tgmm")
 METRICS = (
     "mean_error", "weight_error", "scale_error", "l2_error", "l2_error_reference", "weight_cross_entropy",
-    "accuracy", "log_likelihood", "log_likelihood_heldout",
+    "accuracy", "log_likelihood", "log_likelihood_heldout", "log_likelihood_reference", "dropped_reference",
 )  # fmt: skip
 COLUMNS = (
     "scale", "taskset", "covariance", "d", "K", "N", "shift", "shift_value", "task_id", "method", "family", "recipe",
@@ -34,30 +34,20 @@ COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class TaskPoints:
-    """What a method sees of a run of tasks: points (b, N, d), K, and the counters that its own randomness uses."""
-
-    points: Tensor
-    n_components: int
-    seed: int
-    index: Tensor
-    truth: Mixture
-
-
-Method = Callable[[TaskPoints], FitResult]
-
-
 def build_method(settings: dict[str, Any], covariance: str, model: Path | None, device: torch.device) -> Method:
     """The estimation method that the settings describe.
 
     Parameters
     ----------
-    settings : "kind" ("em", "spectral" or "tgmm") and that kind's own keys.
+    settings : "kind" ("em", "spectral" or "tgmm"), that kind's own keys, and "standardise".
     covariance : of the tasks, "isotropic" or "anisotropic".
     model : folder of the trained family, for "tgmm".
     device : where to compute.
     """
+    if settings.get("standardise"):
+        plain = {key: value for key, value in settings.items() if key != "standardise"}
+        method = build_method(plain, covariance, model, device)
+        return lambda task: estimate_standardised(method, task, covariance)
     kind = settings.get("kind")
     if kind == "em":
         keys = {field.name for field in fields(EMSettings)} - {"covariance"}
@@ -85,24 +75,22 @@ def score_taskset(taskset: TaskSet, settings: dict[str, Any], method: Method) ->
     Parameters
     ----------
     taskset : as loaded, hashes checked.
-    settings : "scale", "method" and, for a trained network, "family" and "recipe".
+    settings : "scale", "method" and, for a trained network, "family" and "recipe"; a "start" of "truth" marks the
+        oracle, which knows a task's true K and its units.
     method : from :func:`build_method`.
     """
-    cells = [_score_cell(cell, method) for cell in taskset.cells]
-    frame = pd.concat(
-        [
-            scores.assign(K=cell.n_components, N=cell.n_points)
-            for cell, scores in zip(taskset.cells, cells, strict=True)
-        ],
-        ignore_index=True,
-    )
-    frame = frame.assign(
+    oracle = settings.get("start") == "truth"
+    cells = [
+        _score_cell(cell, method, oracle).assign(
+            K=cell.n_components, N=cell.n_points, shift=cell.shift.kind, shift_value=float(cell.shift.value)
+        )
+        for cell in taskset.cells
+    ]
+    frame = pd.concat(cells, ignore_index=True).assign(
         scale=settings["scale"],
-        taskset=taskset.settings.get("set", taskset.settings["taskset"]),
+        taskset=taskset.settings["taskset"],
         covariance=taskset.settings["covariance"],
         d=taskset.settings["dimension"],
-        shift="none",
-        shift_value=0.0,
         method=settings["method"],
         family=settings.get("family", ""),
         recipe=settings.get("recipe", ""),
@@ -111,19 +99,22 @@ def score_taskset(taskset: TaskSet, settings: dict[str, Any], method: Method) ->
     return frame[list(COLUMNS)]
 
 
-def _score_cell(cell: Cell, method: Method) -> pd.DataFrame:
-    return pd.concat([_score_tasks(cell, tasks, method) for tasks in cell.chunks()], ignore_index=True)
+def _score_cell(cell: Cell, method: Method, oracle: bool) -> pd.DataFrame:
+    return pd.concat([_score_tasks(cell, tasks, method, oracle) for tasks in cell.chunks()], ignore_index=True)
 
 
-def _score_tasks(cell: Cell, tasks: slice, method: Method) -> pd.DataFrame:
+def _score_tasks(cell: Cell, tasks: slice, method: Method, oracle: bool) -> pd.DataFrame:
     """Scores of one run of tasks; time is the method's alone, shared out evenly."""
     points, labels = cell.points(tasks)
     truth = cell.mixture[tasks]
+    factor, offset = (1.0, 0.0) if oracle else cell.shift.units
+    count = cell.n_components + (0 if oracle else cell.shift.extra_components)
     # A method's own randomness must not repeat the stream that drew the task: same key, streams of its own.
+    delivered = TaskPoints(factor * points + offset, count, cell.seed, cell.index[tasks], truth)
     started = time.perf_counter()
-    result = method(TaskPoints(points, cell.n_components, cell.seed, cell.index[tasks], truth))
+    result = method(delivered)
     seconds = (time.perf_counter() - started) / len(points)
-    estimate = result.mixture.to("cpu", torch.float64)
+    estimate = rescaled(result.mixture.to("cpu", torch.float64), 1.0 / factor, -offset / factor)
     scores = score_estimates(estimate, truth, points.double(), labels, cell.heldout(tasks).double())
     failed = result.failed()
     frame = pd.DataFrame({name: values.masked_fill(failed, torch.nan).numpy() for name, values in scores.items()})
@@ -139,19 +130,29 @@ def _score_tasks(cell: Cell, tasks: slice, method: Method) -> pd.DataFrame:
 def score_estimates(
     estimate: Mixture, truth: Mixture, points: Tensor, labels: Tensor, heldout: Tensor
 ) -> dict[str, Tensor]:
-    """Every metric of a batch of estimates, each a Tensor (B,) of float64."""
-    matched = metrics.match(estimate, truth)
+    """Every metric of a batch of estimates, each a Tensor (B,) of float64.
+
+    The metrics of the reference evaluator are NaN where the estimate has another number of components, which it does
+    not provide for; the cross-entropy is NaN where it has fewer than the truth.
+    """
+    same = estimate.n_components == truth.n_components
+    matched, names = (metrics.match(estimate, truth), None) if same else metrics.pair(estimate, truth)
+    labelled = matched if same else estimate
+    missing = torch.full_like(truth.weights[:, 0], torch.nan)
     mean_error, weight_error = metrics.mean_error(matched, truth), metrics.weight_error(matched, truth)
+    fewer = estimate.n_components < truth.n_components
     return {
         "mean_error": mean_error,
         "weight_error": weight_error,
         "scale_error": metrics.scale_error(matched, truth),
         "l2_error": mean_error + weight_error,
-        "l2_error_reference": metrics.l2_error_reference(estimate, truth),
-        "weight_cross_entropy": metrics.weight_cross_entropy(matched, truth),
-        "accuracy": metrics.clustering_accuracy(matched, points, labels),
-        "log_likelihood": metrics.mean_log_likelihood(matched, points),
-        "log_likelihood_heldout": metrics.mean_log_likelihood(matched, heldout),
+        "l2_error_reference": metrics.l2_error_reference(estimate, truth) if same else missing,
+        "weight_cross_entropy": missing if fewer else metrics.weight_cross_entropy(matched, truth),
+        "accuracy": metrics.clustering_accuracy(labelled, points, labels, names),
+        "log_likelihood": metrics.mean_log_likelihood(labelled, points),
+        "log_likelihood_heldout": metrics.mean_log_likelihood(labelled, heldout),
+        "log_likelihood_reference": metrics.mean_log_likelihood_reference(labelled, points) if same else missing,
+        "dropped_reference": metrics.dropped_reference(labelled, points) if same else missing,
     }
 
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from tgmm.errors import unknown_name
+from tgmm.loss_kinds import LOSSES
 from tgmm.metrics import best_permutation, pairwise_errors
 from tgmm.mixture import Mixture
 from tgmm.models.estimate import LogEstimate, component_mask
 
-LOSSES = ("matched", "sorted")
 EARLY_WEIGHT = 0.3
 IMPOSSIBLE = 1e9
 

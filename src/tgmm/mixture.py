@@ -82,6 +82,23 @@ def concatenate(mixtures: list[Mixture]) -> Mixture:
     )
 
 
+def rescaled(mixture: Mixture, factor: Tensor | float, offset: Tensor | float) -> Mixture:
+    """The mixture of factor x + offset where x follows ``mixture``.
+
+    Parameters
+    ----------
+    factor : positive, a number or a Tensor (B,); unit covariances become explicit scales unless it is the number one.
+    offset : a number or a Tensor (B, d).
+    """
+    if isinstance(factor, float) and factor == 1.0:
+        shift = offset[:, None] if isinstance(offset, Tensor) else offset
+        return replace(mixture, means=mixture.means + shift)
+    wide = torch.as_tensor(factor, dtype=mixture.means.dtype, device=mixture.means.device).reshape(-1, 1, 1)
+    scales = torch.ones_like(mixture.means) if mixture.standard_deviations is None else mixture.standard_deviations
+    shift = offset[:, None] if isinstance(offset, Tensor) else offset
+    return Mixture(mixture.weights, wide * mixture.means + shift, wide * scales)
+
+
 def component_log_densities(mixture: Mixture, points: Tensor) -> Tensor:
     """log N(x_n; mean_k, covariance_k) for every component and point, through matrix products only.
 

@@ -65,7 +65,7 @@ def test_sizes_of_the_default_scale_are_the_defaults():
 def test_choices_are_those_of_the_code():
     from tgmm.evaluate import METHOD_KINDS
     from tgmm.figures.registry import FIGURES
-    from tgmm.losses import LOSSES
+    from tgmm.loss_kinds import LOSSES
     from tgmm.models.settings import NETWORK_KINDS
     from tgmm.tables.registry import TABLES
     from tgmm.tasks.sampler import COVARIANCES
@@ -87,7 +87,16 @@ def test_budgets_are_those_of_the_trainer():
 
 
 def test_metrics_are_those_of_the_scores():
-    from tgmm.aggregate import DEFICIT, METRICS
+    from tgmm.aggregate import DEFICIT, LIKELIHOODS, METRICS
 
     metrics = DEFINITIONS["artefact-score-table"]["properties"]["metric"]["enum"]
-    assert set(metrics) <= {*METRICS, DEFICIT}
+    assert set(metrics) <= {*METRICS, *(name + DEFICIT for name in LIKELIHOODS)}
+
+
+def test_shifts_are_those_of_the_tasks():
+    from tgmm.tasks.shift_values import SHIFTS
+    from tgmm.tasks.shifts import FILTERS
+
+    shift = DEFINITIONS["shift"]["properties"]
+    assert set(shift["kind"]["enum"]) == set(SHIFTS) - {"none"}
+    assert shift["filter"]["enum"] == list(FILTERS)

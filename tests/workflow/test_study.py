@@ -110,12 +110,21 @@ MISTAKES = [
     ("methods", 3, "'methods' must be of type object, not 3"),
     ("training", {"components": {"learning_rate": "fast"}}, "must be of type number, not 'fast'"),
     ("training", {"compnents": {"tasks": 5}}, "unknown recipe in 'training': 'compnents'; did you mean 'components'?"),
-    ("networks", {"gpt2": {"heads": 7}}, "'networks.gpt2.heads' must divide the width"),
+    ("networks", {"gpt2": {"heads": 7}}, "'networks.gpt2', for recipe 'reference': network width 64 is not a multiple"),
     ("artefacts.fig-training.families", [FAMILY + "s"], f"'{FAMILY}s'; did you mean '{FAMILY}'?"),
     ("artefacts.tab-effectiveness.methods", ["emm"], "unknown method in 'artefacts.tab-effectiveness.methods': 'emm'"),
     ("artefacts.tab-effectiveness.taskset", "effective", "'effective'; did you mean 'effectiveness'?"),
     ("artefacts.tab-x", {"kind": "training-curves", "families": [FAMILY]}, "must begin with 'fig-'"),
     ("artefacts.x", {"kind": "score-table"}, "'artefacts': the name 'x' must match"),
+    ("artefacts.fig-backbone.d", [8, 16], "'artefacts.fig-backbone.d': task set 'effectiveness' has no d = 16"),
+    ("artefacts.fig-mean-shift.shift", "means", "shift in 'artefacts.fig-mean-shift.shift': 'means'"),
+    ("artefacts.tab-claims.tasksets", {"mean_shift": "mean"}, "'artefacts.tab-claims.tasksets.mean_shift': 'mean'"),
+    ("artefacts.fig-shifts.scales", ["big"], "unknown scale in 'artefacts.fig-shifts.scales': 'big'"),
+    ("recipes.matched.width_share", 0, "'recipes.matched.width_share' must be larger than 0, not 0"),
+    ("recipes.matched.width_share", 0.03, "'networks.set-encoder', for recipe 'matched': network width 2 is not"),
+    ("recipes.matched.training", "short", "missing config key 'training.short'"),
+    ("tasksets.mean-shift.shifts.0.value", 3, "unknown config key in 'tasksets.mean-shift.shifts[0]': 'value'"),
+    ("methods.em.standardise", "yes", "'methods.em.standardise' must be of type boolean, not 'yes'"),
 ]
 
 
@@ -190,3 +199,43 @@ def test_more_means_than_a_space_has_room_for_are_refused(dimension, count, room
     config["tasksets"]["effectiveness"] |= {"d": [8, dimension], "K": [2, count]}
     with pytest.raises(UserError, match=rf"'tasksets.effectiveness.K': {count} means do not fit .* room for {room}"):
         study_from_config(config, ROOT)
+
+
+def test_a_recipe_may_scale_its_network_and_share_a_budget(config):
+    recipe = {"network": "gpt2", "loss": "sorted", "width_share": 0.5, "blocks_share": 1.5, "training": "reference"}
+    changed = edited(config, "recipes.small", recipe)
+    changed["families"].append({"d": 3, "recipe": "small"})
+    train = study_from_config(changed, ROOT).train_settings("isotropic-d3-n128-small")
+    size = study_from_config(config, ROOT).config["networks"]["gpt2"]
+    assert train["network"] == {**size, "kind": "gpt2", "width": size["width"] // 2, "blocks": size["blocks"] * 3 // 2}
+    assert train["training"] == study_from_config(config, ROOT).config["training"]["reference"]
+
+
+def test_families_and_artefacts_may_belong_to_some_scales_only(config):
+    changed = copy.deepcopy(config)
+    changed["families"].append({"d": 3, "scales": ["paper"]})
+    changed["artefacts"]["fig-x"] = {"kind": "theorem-em", "scales": ["smoke", "paper"]}
+    present = {}
+    for scale in ("smoke", "laptop", "paper"):
+        study = study_from_config(changed | {"scale": scale}, ROOT)
+        present[scale] = ("isotropic-d3-n128-components" in study.families, "fig-x" in study.figures)
+        assert "scales" not in study.artefact_settings("fig-effectiveness")
+    assert present == {"smoke": (False, True), "laptop": (False, False), "paper": (True, True)}
+
+
+def test_an_artefact_may_show_some_dimensions_only(study):
+    assert study.artefact_settings("fig-backbone")["dimensions"] == [2, 8]
+    assert {taskset for taskset, _ in study.artefact_scores("fig-backbone")} == {"effectiveness-d2", "effectiveness-d8"}
+    assert len(study.artefact_settings("fig-effectiveness")["dimensions"]) == 4
+
+
+def test_shifts_reach_the_tasks_and_the_artefacts(study):
+    shifts = study.task_settings("mean-shift-d8")["shifts"]
+    assert [shift["kind"] for shift in shifts] == ["mean"]
+    assert study.artefact_settings("fig-mean-shift")["shifts"] == shifts
+    assert "shifts" not in study.task_settings("effectiveness-d8")
+
+
+def test_claims_are_examined_on_several_task_sets(study):
+    sets = {study.tasksets[taskset][0] for taskset, _ in study.artefact_scores("tab-claims")}
+    assert sets == {"effectiveness", "sample-size", "mean-shift", "anisotropic"}

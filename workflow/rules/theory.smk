@@ -1,6 +1,8 @@
 # Measurements of the executable theorems: constructed transformers beside the algorithms that they carry out.
 MEASUREMENTS = [f"{STUDY.results}/theory/{name}.csv" for name in STUDY.measurements]
 
+THEORY_MODULES = {"em": "measure_em", "power": "measure_power", "sizes": "sizes", "sorted-floor": "sorted_floor"}
+
 
 rule theory:
     input:
@@ -24,7 +26,7 @@ rule measure_theorem:
         runtime=30,
     params:
         options=lambda wildcards: STUDY.measurement_options(wildcards.measurement),
-        code=code_version.code_version("tgmm.theory.measure_em", "tgmm.theory.measure_power", "tgmm.theory.sizes"),
+        code=lambda wildcards: code_version.code_version(f"tgmm.theory.{THEORY_MODULES[wildcards.measurement]}"),
     message:
         "Measuring the theorems: {wildcards.measurement}"
     shell:

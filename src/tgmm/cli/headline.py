@@ -14,15 +14,18 @@ from tgmm.errors import UserError
 from tgmm.figures.palette import STYLES, method_style
 from tgmm.tables.numbers import write_number, write_percent
 
+MOST_COLUMNS = 4  # a task set of more cells, such as a shift's, is read in its own tables and figures
+
 
 def print_headline(scale: str, root: Path, console: Console | None = None) -> None:
-    """Print a table of methods by dimension for every task set, then the artefacts' paths."""
+    """Print a table of methods by dimension for the unshifted task sets, then the artefacts' paths."""
     console = console or Console()
     results = root / "results" / scale
     numbers = _read(results / "summary.json", scale)
     meta = numbers.pop("meta", {})
     for taskset, cells in numbers.items():
-        console.print(_table(taskset, cells, meta))
+        if len(cells) <= MOST_COLUMNS:
+            console.print(_table(taskset, cells, meta))
     for label, path in _artefacts(root, results, scale):
         console.print(f"{label:8}{path}", highlight=False, soft_wrap=True)
 

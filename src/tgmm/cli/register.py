@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tgmm.cli import artefacts, compute, probe, theory
+from tgmm.cli import artefacts, compute, probe, status, theory
 
 
 def register_commands(app: typer.Typer) -> None:
@@ -12,6 +12,7 @@ def register_commands(app: typer.Typer) -> None:
     app.command("sample-tasks")(compute.sample_tasks)
     app.command("train")(compute.train)
     app.command("score")(compute.score)
+    app.command("status")(status.status)
     app.command("probe")(probe.probe)
     app.command("aggregate")(artefacts.aggregate)
     app.command("figure")(artefacts.figure)

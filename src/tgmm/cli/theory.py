@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from tgmm.errors import unknown_name
+from tgmm.errors import UserError, unknown_name
 
 app = typer.Typer(no_args_is_help=True, help="The paper's theorems as programs: constructed transformers at work.")
 
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the tasks.")]
-MEASUREMENTS = ("em", "power", "sizes")
+MEASUREMENTS = ("em", "power", "sizes", "sorted-floor")
 
 
 @app.command()
@@ -68,25 +68,40 @@ def power(
 
 @app.command()
 def measure(
-    what: Annotated[str, typer.Argument(help="em, power or sizes.")],
+    what: Annotated[str, typer.Argument(help="em, power, sizes or sorted-floor.")],
     out: Annotated[Path, typer.Option(help="The table to write, .csv.")],
     tasks: Annotated[int, typer.Option(min=1, help="Random tasks a cell.")] = 8,
     widths: Annotated[str, typer.Option(help="em: hidden widths W, with commas.")] = "512,1024,2048,4096",
+    points: Annotated[str, typer.Option(help="sorted-floor: numbers of points N, with commas.")] = "128",
     seed: SeedOption = 2505,
 ) -> None:
-    """Measure a theorem over a grid of sizes, or count the networks' weights; the figures read these tables."""
+    """Measure a theorem over a grid of sizes, count the networks' weights, or compute the floor of the sorted loss.
+
+    Figures and tables read what this writes.
+    """
     from tgmm.files import write_atomically
     from tgmm.theory.measure_em import measure_em
     from tgmm.theory.measure_power import measure_power
     from tgmm.theory.sizes import network_sizes
+    from tgmm.theory.sorted_floor import measure_sorted_floor
 
     if what not in MEASUREMENTS:
         raise unknown_name("measurement", what, MEASUREMENTS)
     measurements = {
-        "em": lambda: measure_em(widths=[int(width) for width in widths.split(",")], n_tasks=tasks, seed=seed),
+        "em": lambda: measure_em(widths=_whole_numbers("--widths", widths), n_tasks=tasks, seed=seed),
         "power": lambda: measure_power(n_tasks=tasks, seed=seed),
         "sizes": network_sizes,
+        "sorted-floor": lambda: measure_sorted_floor(
+            n_points=_whole_numbers("--points", points), n_tasks=tasks, seed=seed
+        ),
     }
     table = measurements[what]()
     write_atomically(out, table.to_csv(index=False))
     print(f"{what}: {len(table)} rows -> {out}")
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"{option} must be whole numbers with commas, such as 64,128; got '{text}'") from error

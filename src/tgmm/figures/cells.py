@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+
+import numpy as np
 import pandas as pd
 
 from tgmm.aggregate import ORACLE
 from tgmm.errors import UserError, unknown_name
 from tgmm.figures.palette import method_style
 
-GRID = ["method", "d", "K", "N", "shift_value"]
-AXES = ["N", "shift_value"]
-COLUMNS = [*GRID, "scale", "taskset", "seed", "metric", "mean", "median", "low", "high"]
+GRID = ["method", "d", "K", "N", "shift", "shift_value"]
+COLUMNS = [*GRID, "scale", "taskset", "seed", "family", "metric", "mean", "median", "low", "high"]
 COLUMNS += ["n_tasks", "n_failed", "failure_share", "failure_reason"]
-OK, FAILED, GAP = "ok", "failed", "not run"
+DECLARED = {"d": "dimensions", "K": "n_components", "N": "n_points"}
+OK, FAILED, GAP, UNDEFINED = "ok", "failed", "not run", "no finite mean"
 
 
 def select_cells(summary: pd.DataFrame, settings: dict, free: tuple[str, ...] = ("d", "K")) -> pd.DataFrame:
@@ -21,48 +24,92 @@ def select_cells(summary: pd.DataFrame, settings: dict, free: tuple[str, ...] = 
     Parameters
     ----------
     summary : the summary of the scores.
-    settings : the artefact's: ``taskset``, ``metric``, ``methods``; optionally ``dimensions``, ``n_components`` and a
-        value for ``N`` or ``shift_value`` where the task set has several and they are not among ``free``.
-    free : the columns that the artefact spreads over axes and panels.
+    settings : the artefact's: ``taskset``, ``metric``, ``methods``; optionally the task set's ``dimensions``,
+        ``n_components``, ``n_points`` and ``shifts``; and ``d``, ``K``, ``N``, ``shift`` or ``shift_value``, one value
+        or a list, for a part of the cells. Where the task set has several values of a column, the settings must name
+        one unless it is among ``free``.
+    free : the columns that the artefact spreads over axes and panels, of those in ``GRID``.
 
     Returns
     -------
     DataFrame with ``status`` "ok", "failed" (every task of the cell failed) or "not run" (no scores, as for a family
     that this scale does not train).
     """
-    rows = _rows_of_taskset(summary, settings)
-    for column in AXES:
-        if column not in free:
-            rows = rows[rows[column] == _only_value(rows, column, settings)]
+    here = _rows_of_taskset(summary, settings)
+    levels = [_levels(here, column, settings, free) for column in DECLARED]
+    conditions = _conditions(here, settings, free)
+    rows = _rows_of_methods(here, settings)
     _refuse_repeats(rows)
     methods = settings.get("methods") or list(dict.fromkeys(rows["method"]))
-    values = {"d": settings.get("dimensions"), "K": settings.get("n_components")}
-    levels = [sorted(values.get(column) or rows[column].unique()) for column in GRID[1:]]
-    grid = pd.MultiIndex.from_product([methods, *levels], names=GRID)
+    keys = [(*key[:-1], *key[-1]) for key in itertools.product(methods, *levels, conditions)]
+    grid = pd.MultiIndex.from_tuples(keys, names=GRID)
     cells = rows.set_index(GRID)[[column for column in COLUMNS if column not in GRID]].reindex(grid).reset_index()
-    return cells.assign(status=[_status(*pair) for pair in zip(cells["n_tasks"], cells["n_failed"], strict=True)])
+    cells = cells.assign(status=[_status(*pair) for pair in zip(cells["n_tasks"], cells["n_failed"], strict=True)])
+    if (cells["status"] == GAP).all():
+        raise _no_scores(settings)
+    return cells
 
 
 def _rows_of_taskset(summary: pd.DataFrame, settings: dict) -> pd.DataFrame:
     tasksets = sorted(summary["taskset"].unique())
     if settings["taskset"] not in tasksets:
         raise unknown_name("task set", settings["taskset"], tasksets)
-    rows = summary[summary["taskset"] == settings["taskset"]]
+    return summary[summary["taskset"] == settings["taskset"]]
+
+
+def _rows_of_methods(rows: pd.DataFrame, settings: dict) -> pd.DataFrame:
     metrics = sorted(rows["metric"].unique())
     if settings["metric"] not in metrics:
         raise unknown_name("metric", settings["metric"], metrics)
-    methods = settings.get("methods")
     rows = rows[rows["metric"] == settings["metric"]]
-    rows = rows if methods is None else rows[rows["method"].isin(methods)]
+    rows = rows if settings.get("methods") is None else rows[rows["method"].isin(settings["methods"])]
     if rows.empty:
-        raise UserError(f"no scores of the methods {', '.join(methods)} on task set '{settings['taskset']}'")
+        raise _no_scores(settings)
     return rows
 
 
-def _only_value(rows: pd.DataFrame, column: str, settings: dict):
-    values = sorted(rows[column].unique().tolist())
-    wanted = settings.get(column, values[0] if len(values) == 1 else None)
-    if wanted not in values:
+def _no_scores(settings: dict) -> UserError:
+    methods = ", ".join(settings.get("methods") or ["any"])
+    return UserError(f"no scores of the methods {methods} on task set '{settings['taskset']}'")
+
+
+def _levels(rows: pd.DataFrame, column: str, settings: dict, free: tuple[str, ...]) -> list:
+    """The values of d, K or N: those declared for the task set, or else those that it has, as far as they are wanted.
+
+    A declared d or K without scores makes a gap; N is one only where some method was scored at it.
+    """
+    seen = sorted(rows[column].unique().tolist())
+    declared = sorted(settings.get(DECLARED[column]) or seen)
+    values = [value for value in declared if column != "N" or value in seen] or seen
+    wanted = [value for value in values if value in _as_list(settings.get(column, values))]
+    return _refuse_choice(wanted, values, column, settings, free)
+
+
+def _conditions(rows: pd.DataFrame, settings: dict, free: tuple[str, ...]) -> list[tuple[str, float]]:
+    """(shift, value) of every condition: kinds in the task set's order, values ascending."""
+    seen = sorted(set(zip(rows["shift"], rows["shift_value"], strict=True)))
+    declared = [(entry["kind"], float(value)) for entry in settings.get("shifts") or () for value in entry["values"]]
+    pairs = [pair for pair in seen if pair in declared] or seen
+    order = list(dict.fromkeys([kind for kind, _ in declared] + [kind for kind, _ in pairs]))
+    kinds = sorted({kind for kind, _ in pairs}, key=order.index)
+    wanted = _as_list(settings.get("shift", kinds))
+    for name in wanted:
+        if name not in kinds:
+            raise unknown_name("kind of shift", name, kinds)
+    chosen = _refuse_choice([kind for kind in kinds if kind in wanted], kinds, "shift", settings, free)
+    values = sorted({value for kind, value in pairs if kind in chosen})
+    some = [float(value) for value in _as_list(settings.get("shift_value", values))]
+    some = _refuse_choice([value for value in values if value in some], values, "shift_value", settings, free)
+    return [(kind, value) for kind in chosen for value in some if (kind, value) in pairs]
+
+
+def _as_list(value: object) -> list:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _refuse_choice(wanted: list, values: list, column: str, settings: dict, free: tuple[str, ...]) -> list:
+    """The wanted values, unless there are none, or several where the artefact shows one."""
+    if not wanted or (len(wanted) > 1 and column not in free):
         raise UserError(
             f"artefact '{settings.get('id', '')}' needs '{column}' to be one of {', '.join(map(str, values))}"
         )
@@ -80,6 +127,12 @@ def _status(n_tasks: float, n_failed: float) -> str:
     if pd.isna(n_tasks):
         return GAP
     return FAILED if n_failed == n_tasks else OK
+
+
+def mark_undefined(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells with ``status`` "no finite mean" where tasks were scored but the metric's mean is no number."""
+    undefined = (cells["status"] == OK) & ~np.isfinite(cells["mean"].astype(float))
+    return cells.assign(status=cells["status"].mask(undefined, UNDEFINED))
 
 
 def provenance(cells: pd.DataFrame) -> str:

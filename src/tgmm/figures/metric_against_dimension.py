@@ -5,15 +5,13 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from tgmm.figures.metric_panels import HorizontalAxis, draw_metric_panels
+from tgmm.figures.metric_panels import draw_metric_panels
 from tgmm.figures.metric_text import metric_text
-
-AXIS = HorizontalAxis(column="d", label="dimension d")
 
 
 def draw(summary: pd.DataFrame, settings: dict, histories: dict[str, pd.DataFrame]) -> Figure:
     """The metric against d, a panel for each K, every method side by side."""
-    return draw_metric_panels(summary, settings, AXIS)
+    return draw_metric_panels(summary, settings, "d")
 
 
 def caption(settings: dict) -> str:

@@ -1,7 +1,8 @@
 """One look for every method: the same colour, marker, line and name in every figure and table.
 
-Colours are those of Okabe & Ito (2008), made for colour-blind readers, with Tol's wine for an eighth; markers and
-line styles differ as well, so that a figure also reads in black and white.
+Colours are those of Okabe & Ito (2008), made for colour-blind readers, with Tol's wine, olive and indigo and a few
+dark ones for variants of a method; markers and line styles differ as well, so that a figure also reads in black and
+white.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ INK = "#262626"
 NEUTRAL = "#4d4d4d"
 BLUE, SKY, GREEN, ORANGE = "#0072b2", "#56b4e9", "#009e73", "#e69f00"
 VERMILION, PURPLE, WINE = "#d55e00", "#cc79a7", "#882255"
+OLIVE, INDIGO, VIOLET, MAGENTA = "#999933", "#332288", "#5e4fa2", "#aa4499"
+BROWN, MAROON = "#7a4b00", "#661100"
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,30 @@ ORACLE = "em-oracle"
 STYLES = {
     "em": MethodStyle("EM, one start", "EM", VERMILION, "s", "-"),
     "em-restarts": MethodStyle("EM, 10 k-means++ starts", "EM, 10 starts", ORANGE, "D", (0, (5, 1.5))),
+    "em-restarts-standardised": MethodStyle(
+        "EM, 10 starts, standardised data", "EM, 10 starts, standardised", BROWN, "p", (0, (5, 1.2, 1, 1.2)), 4.6
+    ),
     ORACLE: MethodStyle("EM from the truth (floor)", "EM from the truth", NEUTRAL, "", (0, (2.2, 1.6))),
     "spectral": MethodStyle("Spectral", "Spectral", GREEN, "^", (0, (1, 1.2))),
     "tgmm-components": MethodStyle("TGMM components", "TGMM components", BLUE, "o", "-"),
     "tgmm-components-em20": MethodStyle("TGMM components + 20 EM steps", "TGMM + EM", SKY, "P", (0, (5, 1.5)), 5.0),
+    "tgmm-components-standardised": MethodStyle(
+        "TGMM components, standardised data", "TGMM standardised", INDIGO, "X", (0, (5, 1.2, 1, 1.2)), 4.8
+    ),
+    "tgmm-components-n32": MethodStyle(
+        "TGMM components, trained at N = 32", "TGMM, N = 32", MAGENTA, "<", (0, (1, 1.2)), 4.4
+    ),
+    "tgmm-components-n64": MethodStyle(
+        "TGMM components, trained at N = 64", "TGMM, N = 64", VIOLET, ">", (0, (5, 1.5)), 4.4
+    ),
     "tgmm-matched": MethodStyle("TGMM matched", "TGMM matched", PURPLE, "v", (0, (5, 1.2, 1, 1.2))),
     "tgmm-reference": MethodStyle("TGMM reference", "TGMM reference", WINE, "*", (0, (1, 1.2)), 6.4),
+    "tgmm-mamba2": MethodStyle("TGMM Mamba2, both directions", "TGMM Mamba2", OLIVE, "h", "-", 4.6),
+    "tgmm-mamba2-causal": MethodStyle(
+        "TGMM Mamba2, one direction", "TGMM Mamba2, causal", MAROON, "d", (0, (5, 1.5)), 4.8
+    ),
 }
-FALLBACK_COLORS = {"em": "#b8860b", "spectral": "#44aa99", "tgmm": "#332288", "": "#999933"}
+FALLBACK_COLORS = {"em": "#b8860b", "spectral": "#44aa99", "tgmm": "#7f3c8d", "": "#7f7f7f"}
 FALLBACK_MARKERS = "<>ph*d8H"
 FALLBACK_LINES = ["-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2))]
 

@@ -8,9 +8,15 @@ from dataclasses import dataclass
 from tgmm.aggregate import CELL, METHOD, STATISTICS
 from tgmm.errors import UserError, unknown_name
 from tgmm.figures import (
+    backbone_scale,
+    evaluator,
     metric_against_dimension,
+    metric_against_points,
+    metric_against_shift,
+    metric_grid,
     probe_picture,
     probes,
+    shift_panels,
     theorem_em,
     theorem_power,
     training_curves,
@@ -41,6 +47,20 @@ class FigureKind:
 
 FIGURES = {
     "metric-against-dimension": FigureKind(metric_against_dimension.draw, metric_against_dimension.caption),
+    "metric-against-points": FigureKind(metric_against_points.draw, metric_against_points.caption),
+    "metric-against-shift": FigureKind(metric_against_shift.draw, metric_against_shift.caption),
+    "metric-grid": FigureKind(
+        metric_grid.draw, metric_grid.caption, settings=("taskset", "axis", "metrics", "methods")
+    ),
+    "shift-panels": FigureKind(shift_panels.draw, shift_panels.caption),
+    "evaluator": FigureKind(evaluator.draw, evaluator.caption, settings=("taskset", "methods")),
+    "backbone-scale": FigureKind(
+        backbone_scale.draw,
+        backbone_scale.caption,
+        columns=(),
+        settings=("families", "scale"),
+        history_columns=backbone_scale.HISTORY_COLUMNS,
+    ),
     "training-curves": FigureKind(
         training_curves.draw,
         training_curves.caption,

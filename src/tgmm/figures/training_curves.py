@@ -81,11 +81,12 @@ def _scale_axes(panels: list[Axes]) -> None:
         panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.yaxis.set_minor_formatter(NullFormatter())
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _thousands(value)))
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: thousands(value)))
         panel.xaxis.set_minor_locator(NullLocator())
 
 
-def _thousands(value: float) -> str:
+def thousands(value: float) -> str:
+    """A large number with its unit: 20k, 1.5M."""
     for size, unit in ((1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:g}{unit}"

@@ -1,7 +1,8 @@
-"""What every estimation method returns."""
+"""What every estimation method is given, and what it returns."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -30,3 +31,25 @@ class FitResult:
         mask = torch.zeros(self.mixture.n_tasks, dtype=torch.bool)
         mask[list(self.failures)] = True
         return mask
+
+
+@dataclass(frozen=True)
+class TaskPoints:
+    """What a method sees of a run of tasks that share one K.
+
+    Attributes
+    ----------
+    points : Tensor (B, N, d).
+    n_components : the K that the method is asked for.
+    seed, index : the counters that its own randomness uses, an int and an int64 Tensor (B,).
+    truth : the true mixtures, for the oracle alone.
+    """
+
+    points: Tensor
+    n_components: int
+    seed: int
+    index: Tensor
+    truth: Mixture
+
+
+Method = Callable[[TaskPoints], FitResult]

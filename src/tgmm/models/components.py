@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgmm.models.attention import MASKED, MLP, Attention, mask_bias
-from tgmm.models.estimate import LogEstimate, component_mask
+from tgmm.models.attention import MASKED, MLP, Attention, CountingAttention, mask_bias
+from tgmm.models.estimate import LogEstimate, component_slots
 from tgmm.models.settings import NetworkSettings
+from tgmm.models.view import View
 
 
 class GatherBlock(nn.Module):
@@ -37,31 +38,33 @@ class GatherBlock(nn.Module):
 
 
 class ScatterBlock(nn.Module):
-    """Data tokens (B, N, D) read the component tokens (B, K, D)."""
+    """Data tokens (B, N, D) read the component tokens (B, K, D), which learn how much of that reading each got."""
 
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.scatter_norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.scatter = Attention(width, heads)
+        self.scatter = CountingAttention(width, heads)
+        self.count = nn.Linear(heads, width)
         self.data_norm = nn.LayerNorm(width)
         self.data_mlp = MLP(width, F.relu, expansion=2)
 
-    def forward(self, data: Tensor, components: Tensor, unused: Tensor) -> Tensor:
+    def forward(self, data: Tensor, components: Tensor, unused: Tensor, hidden: Tensor | None) -> tuple[Tensor, Tensor]:
         receive, send = self.scatter_norms
-        data = data + self.scatter(receive(data), send(components), unused)
-        return data + self.data_mlp(self.data_norm(data))
+        read, share = self.scatter(receive(data), send(components), unused, hidden)
+        data = data + read
+        return data + self.data_mlp(self.data_norm(data)), components + self.count(share)
 
 
 class ComponentReadout(nn.Module):
     """Weights, means and (anisotropic) standard deviations of each component, from its token."""
 
-    def __init__(self, settings: NetworkSettings):
+    def __init__(self, settings: NetworkSettings, dimension: int):
         super().__init__()
         self.norm = nn.LayerNorm(settings.width)
         self.weight = nn.Linear(settings.width, 1, bias=False)  # a bias common to all cancels
-        self.mean = nn.Linear(settings.width, settings.dimension)
+        self.mean = nn.Linear(settings.width, dimension)
         anisotropic = settings.covariance == "anisotropic"
-        self.scale = nn.Linear(settings.width, settings.dimension) if anisotropic else None
+        self.scale = nn.Linear(settings.width, dimension) if anisotropic else None
 
     def forward(self, components: Tensor, unused: Tensor) -> LogEstimate:
         normed = self.norm(components)
@@ -71,20 +74,24 @@ class ComponentReadout(nn.Module):
 
 
 class ComponentNetwork(nn.Module):
-    """A set transformer with K component tokens: learnt seeds plus the embedding of K."""
+    """A set transformer with K component tokens: learnt seeds plus the embedding of K.
+
+    It sees the points, and says what it estimates, in axes of the data's own (:class:`tgmm.models.view.View`).
+    """
 
     def __init__(self, settings: NetworkSettings):
         super().__init__()
         width = settings.width
         self.settings = settings
-        self.read_in = nn.Linear(settings.dimension, width)
+        self.view = View(settings)
+        self.read_in = nn.Linear(self.view.dimension, width)
         self.seeds = nn.Parameter(torch.randn(settings.largest, width))
         self.size_embedding = nn.Embedding(len(settings.n_components), width)
         nn.init.normal_(self.size_embedding.weight, std=0.5)
         self.gathers = nn.ModuleList(GatherBlock(width, settings.heads) for _ in range(settings.blocks))
         # Nothing reads the data tokens after the last block, so it does not update them.
         self.scatters = nn.ModuleList(ScatterBlock(width, settings.heads) for _ in range(settings.blocks - 1))
-        self.read_outs = nn.ModuleList(ComponentReadout(settings) for _ in range(settings.blocks))
+        self.read_outs = nn.ModuleList(ComponentReadout(settings, self.view.dimension) for _ in range(settings.blocks))
 
     def forward(self, points: Tensor, n_components: Tensor, hidden: Tensor | None = None) -> list[LogEstimate]:
         """The estimate after every block, the last one being the network's.
@@ -95,15 +102,15 @@ class ComponentNetwork(nn.Module):
         n_components : Tensor (B,) of int64.
         hidden : bool Tensor (B, N), True at padding; None where all points are real.
         """
-        size = torch.searchsorted(torch.tensor(self.settings.n_components, device=points.device), n_components)
-        unused = component_mask(n_components, self.settings.largest)
-        data = self.read_in(points)
+        size, unused = component_slots(self.settings, n_components)
+        axes = self.view.axes(points, hidden)
+        data = self.read_in(self.view.look(points, axes))
         components = self.seeds + self.size_embedding(size)[:, None]
         unused_bias, hidden_bias = mask_bias(unused, data.dtype), mask_bias(hidden, data.dtype)
         estimates = []
         for block, (gather, read_out) in enumerate(zip(self.gathers, self.read_outs, strict=True)):
             components = gather(components, data, unused_bias, hidden_bias)
-            estimates.append(read_out(components, unused))
+            estimates.append(self.view.restore(read_out(components, unused), axes))
             if block < len(self.scatters):
-                data = self.scatters[block](data, components, unused_bias)
+                data, components = self.scatters[block](data, components, unused_bias, hidden)
         return estimates

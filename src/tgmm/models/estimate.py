@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tgmm.mixture import Mixture
+from tgmm.models.settings import NetworkSettings
 
 
 @dataclass(frozen=True)
@@ -37,3 +38,9 @@ class LogEstimate:
 def component_mask(n_components: Tensor, largest: int) -> Tensor:
     """Bool tensor (B, largest), True at the components beyond each task's K."""
     return torch.arange(largest, device=n_components.device) >= n_components[:, None]
+
+
+def component_slots(settings: NetworkSettings, n_components: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each task's K (B,) stands among those that a network serves, (B,), and its ``component_mask``."""
+    size = torch.searchsorted(torch.tensor(settings.n_components, device=n_components.device), n_components)
+    return size, component_mask(n_components, settings.largest)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from torch import nn
 
 from tgmm.models.components import ComponentNetwork
-from tgmm.models.pooled import PooledNetwork
-from tgmm.models.settings import NetworkSettings
+from tgmm.models.encoder import EncoderNetwork
+from tgmm.models.mamba import MambaNetwork
+from tgmm.models.settings import MAMBA_KINDS, NetworkSettings
 
 
 def build_network(settings: NetworkSettings) -> nn.Module:
     """A freshly initialised network; torch's global seed decides its weights."""
-    return ComponentNetwork(settings) if settings.kind == "components" else PooledNetwork(settings)
+    if settings.kind in MAMBA_KINDS:
+        return MambaNetwork(settings)
+    return ComponentNetwork(settings) if settings.kind == "components" else EncoderNetwork(settings)
 
 
 def count_parameters(network: nn.Module) -> int:

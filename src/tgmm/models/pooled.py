@@ -1,8 +1,4 @@
-"""The paper's network: a transformer over the points and one attentive-pooling read-out per K.
-
-``causal`` GPT-2 blocks with learnt positions are what the authors' code trains; without either the same blocks form
-a set encoder, whose estimate does not depend on the order of the points.
-"""
+"""The paper's network around its backbone: the read-in of [X ‖ embed(K)] and one attentive-pooling read-out per K."""
 
 from __future__ import annotations
 
@@ -12,33 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgmm.errors import UserError
-from tgmm.models.attention import MASKED, MLP, Attention, mask_bias
-from tgmm.models.estimate import LogEstimate, component_mask
+from tgmm.models.attention import MASKED
+from tgmm.models.estimate import LogEstimate, component_slots
 from tgmm.models.settings import NetworkSettings
 
 INITIAL_STD = 0.02
-
-
-def gpt2_gelu(values: Tensor) -> Tensor:
-    """GPT-2's activation, the tanh approximation of the GELU."""
-    return F.gelu(values, approximate="tanh")
-
-
-class EncoderBlock(nn.Module):
-    """A pre-norm GPT-2 block: self-attention, then an MLP, each added to the stream."""
-
-    def __init__(self, width: int, heads: int):
-        super().__init__()
-        self.attention_norm = nn.LayerNorm(width)
-        self.attention = Attention(width, heads)
-        self.mlp_norm = nn.LayerNorm(width)
-        self.mlp = MLP(width, gpt2_gelu)
-
-    def forward(self, tokens: Tensor, bias: Tensor | None) -> Tensor:
-        normed = self.attention_norm(tokens)
-        tokens = tokens + self.attention(normed, normed, bias)
-        return tokens + self.mlp(self.mlp_norm(tokens))
 
 
 class AttentivePooling(nn.Module):
@@ -77,47 +51,39 @@ class AttentivePooling(nn.Module):
 
 
 class PooledNetwork(nn.Module):
-    """TGMM as in the paper: Readout_K(TF(Readin([X ‖ embed(K)])))."""
+    """TGMM as in the paper: Readout_K(backbone(Readin([X ‖ embed(K)]))).
+
+    A subclass is one backbone: it builds its blocks, sets the initial weights and says how tokens pass through.
+    """
 
     def __init__(self, settings: NetworkSettings):
         super().__init__()
         width = settings.width
         self.settings = settings
-        self.causal = settings.kind == "gpt2"
         self.size_embedding = nn.Embedding(len(settings.n_components), width)
         self.read_in = nn.Linear(settings.dimension + width, width)
-        self.position = nn.Embedding(settings.positions, width) if self.causal else None
-        self.blocks = nn.ModuleList(EncoderBlock(width, settings.heads) for _ in range(settings.blocks))
+        self.build_backbone()
         self.final_norm = nn.LayerNorm(width)
-        self._initialise()
+        self.initialise()
         self.read_out = AttentivePooling(settings)
 
-    def _initialise(self) -> None:
-        """GPT-2's: normal of 0.02, projections onto the stream smaller by sqrt(2 x blocks)."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=INITIAL_STD)
-            if isinstance(module, nn.Linear):
-                nn.init.zeros_(module.bias)
-        for block in self.blocks:
-            for projection in (block.attention.output, block.mlp.contract):
-                nn.init.normal_(projection.weight, std=INITIAL_STD / math.sqrt(2 * len(self.blocks)))
+    def build_backbone(self) -> None:
+        """Add the backbone's modules."""
+        raise NotImplementedError
+
+    def initialise(self) -> None:
+        """Set the initial weights of all but the read-out."""
+        raise NotImplementedError
+
+    def backbone(self, tokens: Tensor, hidden: Tensor | None) -> Tensor:
+        """The tokens (B, N, D) after the last block; ``hidden`` (B, N) is True at padding."""
+        raise NotImplementedError
 
     def encode(self, points: Tensor, size: Tensor, hidden: Tensor | None) -> Tensor:
-        """The tokens after the last block, (B, N, D)."""
-        count = points.shape[1]
-        embedded = self.size_embedding(size)[:, None].expand(-1, count, -1)
+        """The tokens that are read out, (B, N, D)."""
+        embedded = self.size_embedding(size)[:, None].expand(-1, points.shape[1], -1)
         tokens = self.read_in(torch.cat([points, embedded], dim=-1))
-        bias = mask_bias(hidden, tokens.dtype)
-        if self.position is not None:
-            if count > self.settings.positions:
-                raise UserError(f"this network has {self.settings.positions} positions; got N={count} points")
-            tokens = tokens + self.position.weight[:count]
-            causal = torch.full((count, count), MASKED, dtype=tokens.dtype, device=tokens.device).triu(1)
-            bias = causal if bias is None else bias + causal
-        for block in self.blocks:
-            tokens = block(tokens, bias)
-        return self.final_norm(tokens)
+        return self.final_norm(self.backbone(tokens, hidden))
 
     def forward(self, points: Tensor, n_components: Tensor, hidden: Tensor | None = None) -> list[LogEstimate]:
         """Estimates of a batch of tasks; a list of one, as this network reads out once.
@@ -129,6 +95,13 @@ class PooledNetwork(nn.Module):
         hidden : bool Tensor (B, N), True at padding; None where all points are real.
         """
         # Every served K has its own embedding and read-out, found by its position among them.
-        size = torch.searchsorted(torch.tensor(self.settings.n_components, device=points.device), n_components)
-        unused = component_mask(n_components, self.settings.largest)
+        size, unused = component_slots(self.settings, n_components)
         return [self.read_out(self.encode(points, size, hidden), size, unused, hidden)]
+
+
+def initialise_normal(module: nn.Module) -> None:
+    """GPT-2's initial weights of a linear map or an embedding; other modules are left alone."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=INITIAL_STD)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 from tgmm.errors import UserError, unknown_name
 
-NETWORK_KINDS = ("components", "set-encoder", "gpt2")
+NETWORK_KINDS = ("components", "set-encoder", "gpt2", "mamba2", "mamba2-causal")
+MAMBA_KINDS = ("mamba2", "mamba2-causal")
+MAMBA_SETTINGS = ("state", "groups", "expand")
+# Settings that only some kinds have.
+OWN_SETTINGS = {"components": ("axes",), "mamba2": MAMBA_SETTINGS, "mamba2-causal": MAMBA_SETTINGS}
 
 
 @dataclass(frozen=True)
@@ -17,12 +21,17 @@ class NetworkSettings:
     Attributes
     ----------
     kind : "components" (component tokens beside the data tokens), "set-encoder" (bidirectional, no positions,
-        attentive-pooling read-out) or "gpt2" (the paper's: causal, learnt positions, the same read-out).
+        attentive-pooling read-out), "gpt2" (the paper's: causal, learnt positions, the same read-out), or with
+        Mamba2 mixers in place of attention and MLP "mamba2" (both directions) and "mamba2-causal" (the paper's).
     dimension : d of the points.
     n_components : every K that the network serves.
     covariance : "isotropic" or "anisotropic" (then it estimates standard deviations too).
-    width, blocks, heads : D, number of blocks, heads of each attention.
+    width, blocks, heads : D, number of blocks, heads of each attention or of each block's Mamba2 mixers.
     positions : the longest input of a "gpt2" network.
+    state, groups, expand : of the Mamba2 kinds alone: numbers in the state of a channel, groups of heads that share
+        B and C, and how many times wider than D the mixers are inside. The defaults are the paper's.
+    axes : of the kind "components" alone: the network sees the points in at most so many of their principal axes
+        (at least the largest K); 0 for the coordinates as they are.
     """
 
     kind: str
@@ -33,13 +42,39 @@ class NetworkSettings:
     blocks: int = 4
     heads: int = 4
     positions: int = 1024
+    state: int = 16
+    groups: int = 2
+    expand: int = 4
+    axes: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n_components", tuple(self.n_components))
         if self.kind not in NETWORK_KINDS:
             raise unknown_name("network kind", self.kind, NETWORK_KINDS)
-        if self.width % self.heads:
+        if 0 < self.axes < self.largest:
+            raise UserError(f"network axes must be 0 or at least K = {self.largest} (got {self.axes})")
+        if self.kind in MAMBA_KINDS:
+            self._check_mamba()
+        elif self.width % self.heads:
             raise UserError(f"network width {self.width} is not a multiple of its {self.heads} heads")
+
+    def _check_mamba(self) -> None:
+        for name in ("width", "heads", *MAMBA_SETTINGS):
+            if getattr(self, name) < 1:
+                raise UserError(f"network setting '{name}' must be at least 1 (got {getattr(self, name)})")
+        if self.heads % self.groups:
+            raise UserError(f"network heads {self.heads} are not a multiple of its {self.groups} groups")
+        if self.expand * self.width % self.heads:
+            inner = f"expand x width = {self.expand * self.width}"
+            raise UserError(f"network {inner} is not a multiple of its {self.heads} heads")
+        for name in ("heads", "groups", "expand"):
+            if getattr(self, name) % self.directions:
+                raise UserError(f"network {name} {getattr(self, name)} is odd: 'mamba2' gives half to each direction")
+
+    @property
+    def directions(self) -> int:
+        """How many directions the mixers of a Mamba2 block run in."""
+        return 2 if self.kind == "mamba2" else 1
 
     @property
     def largest(self) -> int:
@@ -47,13 +82,21 @@ class NetworkSettings:
         return max(self.n_components)
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "n_components": list(self.n_components)}
+        """The settings that this kind of network has, as plain values."""
+        values = {name: getattr(self, name) for name in self.names(self.kind)}
+        return {**values, "n_components": list(self.n_components)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NetworkSettings:
-        """Settings from plain values; unknown keys are refused by name."""
-        known = [field.name for field in fields(cls)]
+        """Settings from plain values; keys that this kind of network does not have are refused by name."""
+        known = cls.names(values.get("kind"))
         for key in values:
             if key not in known:
                 raise unknown_name("network setting", key, known)
         return cls(**values)
+
+    @classmethod
+    def names(cls, kind: str | None) -> list[str]:
+        """Names of the settings of a kind of network."""
+        others = {name for names in OWN_SETTINGS.values() for name in names} - set(OWN_SETTINGS.get(kind, ()))
+        return [field.name for field in fields(cls) if field.name not in others]

@@ -15,7 +15,8 @@ from tgmm.mixture import Mixture
 from tgmm.models.checkpoint import Checkpoint, load_checkpoint
 from tgmm.models.network import build_network
 from tgmm.probes.trace import Trace, trace_network
-from tgmm.tasks.sampler import sample_mixtures, sample_points
+from tgmm.tasks.points import sample_points
+from tgmm.tasks.sampler import sample_mixtures
 
 FIT, TEST = "probe-train", "probe-test"
 FITTED_SHARE = 4  # tasks to fit probes on, for each task to test them on
@@ -56,8 +57,24 @@ def trace_tasks(network: nn.Module, settings: dict[str, Any], purpose: str) -> l
         index = torch.arange(n_tasks)
         truth = sample_mixtures(seed, index, count, settings["dimension"], settings["covariance"])
         points, _ = sample_points(truth, seed, index, settings["longest"])
+        points, truth = in_own_axes(network, points, truth)
         traced.append(align(points, truth, trace_network(network, points, count)))
     return traced
+
+
+def in_own_axes(network: nn.Module, points: Tensor, truth: Mixture) -> tuple[Tensor, Mixture]:
+    """The tasks turned into the axes in which the network sees them, so that its tokens are compared with what it sees.
+
+    A linear probe has no way to know each task's own rotation. For isotropic tasks the turned task is as good as the
+    other; a network of fewer axes than dimensions sees its projection.
+    """
+    axes = network.view.axes(points, None)
+    if axes is None:
+        return points, truth
+    wide = axes.to(truth.means.dtype)
+    scales = truth.standard_deviations
+    turned = Mixture(truth.weights, truth.means @ wide, None if scales is None else scales @ wide.abs())
+    return points @ axes, turned
 
 
 def align(points: Tensor, truth: Mixture, trace: Trace) -> TracedTasks:

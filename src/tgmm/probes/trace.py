@@ -66,11 +66,8 @@ def attention_probabilities(attention: Attention, receivers: Tensor, senders: Te
     ----------
     attention, receivers, senders, bias : the module and its inputs; see :class:`tgmm.models.attention.Attention`.
     """
-    query = attention.query(receivers).unflatten(-1, (attention.heads, -1)).transpose(1, 2)  # (B, H, M, D / H)
-    key = attention.key_value(senders).chunk(2, dim=-1)[0]
-    key = key.unflatten(-1, (attention.heads, -1)).transpose(1, 2)  # (B, H, N, D / H)
-    scores = query @ key.mT / query.shape[-1] ** 0.5
-    return (scores if bias is None else scores + bias).softmax(-1)
+    query, key, _ = attention.project(receivers, senders)
+    return attention.probabilities(query, key, bias)
 
 
 def _trace_chunk(network: nn.Module, points: Tensor, n_components: int) -> Trace:
@@ -107,7 +104,7 @@ def _recording(network: nn.Module) -> Iterator[tuple[list[Tensor], list[Tensor],
 
 def _record_attention(attention: Attention, into: list[Tensor]):
     return attention.register_forward_pre_hook(
-        lambda module, inputs: into.append(attention_probabilities(module, *inputs))
+        lambda module, inputs: into.append(attention_probabilities(module, *inputs[:3]))
     )
 
 

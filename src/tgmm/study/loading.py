@@ -77,13 +77,42 @@ def study_from_config(config: Mapping, root: str | Path = ".") -> Study:
     merged = merge(read_scale(config.get("scale", schema["properties"]["scale"]["default"]), root, schema), config)
     completed = complete(merged, schema)
     check_schema(completed, schema)
-    check_references(completed)
-    return Study(completed)
+    check_scales(completed, root)
+    kept = for_its_scale(completed)
+    check_references(kept)
+    return Study(kept)
+
+
+def for_its_scale(config: dict) -> dict:
+    """The configuration without the families and artefacts that other scales have."""
+
+    def wanted(entry: dict) -> bool:
+        return not entry["scales"] or config["scale"] in entry["scales"]
+
+    families = [entry for entry in config["families"] if wanted(entry)]
+    artefacts = {name: entry for name, entry in config["artefacts"].items() if wanted(entry)}
+    return config | {"families": families, "artefacts": artefacts}
+
+
+def check_scales(config: dict, root: Path) -> None:
+    """Raise a `UserError` for an entry that names a scale that does not exist."""
+    choices = scale_names(root)
+    entries = {f"families[{position}]": entry for position, entry in enumerate(config["families"])}
+    entries |= {f"artefacts.{name}": entry for name, entry in config["artefacts"].items()}
+    for key, entry in entries.items():
+        for scale in entry["scales"]:
+            if scale not in choices:
+                raise unknown_name(f"scale in '{key}.scales':", scale, choices)
+
+
+def scale_names(root: Path) -> list[str]:
+    """Names of the scales, one for each file of sizes."""
+    return sorted(path.stem for path in (root / SCALES).glob("*.yaml"))
 
 
 def read_scale(scale: object, root: Path, schema: dict) -> dict:
     """Sizes and budgets of a scale; only keys that the schema marks as such are let in."""
-    choices = sorted(path.stem for path in (root / SCALES).glob("*.yaml"))
+    choices = scale_names(root)
     if scale not in choices:
         raise unknown_name("scale", scale, choices)
     path = root / SCALES / f"{scale}.yaml"

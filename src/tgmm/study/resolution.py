@@ -9,7 +9,12 @@ from functools import cached_property
 from tgmm.errors import unknown_name
 
 # Kinds of artefacts that show a measurement of a theorem instead of scores.
-MEASUREMENTS = {"theorem-em": "em", "theorem-power": "power", "theorem-sizes-table": "sizes"}
+MEASUREMENTS = {
+    "theorem-em": "em",
+    "theorem-power": "power",
+    "theorem-sizes-table": "sizes",
+    "sorted-floor-table": "sorted-floor",
+}
 
 # Kinds of artefacts that look inside a network -> how the name of their file ends.
 PROBE_SUFFIXES = {"probes": ".csv", "probe-picture": "-picture.csv"}
@@ -63,11 +68,12 @@ class Study:
     def artefact_scores(self, artefact: str) -> list[tuple[str, str]]:
         """(file of tasks, method) of every score that an artefact shows."""
         entry = self.config["artefacts"][artefact]
+        shown = [entry["taskset"]] if "taskset" in entry else entry.get("tasksets", {}).values()
         return [
             (taskset, method)
-            for taskset, (name, _) in self.tasksets.items()
+            for taskset, (name, dimension) in self.tasksets.items()
             for method in entry.get("methods", ())
-            if name == entry["taskset"] and self.applies(method, taskset)
+            if name in shown and dimension in (entry.get("d") or [dimension]) and self.applies(method, taskset)
         ]
 
     @cached_property
@@ -109,8 +115,14 @@ class Study:
     def measurement_options(self, measurement: str) -> str:
         """Options of `tgmm theory measure`; what a measurement does not use is left out."""
         theory = self.config["theory"]
-        options = {"em": ("tasks", "widths", "seed"), "power": ("tasks", "seed"), "sizes": ()}[measurement]
-        values = {"tasks": theory["tasks"], "widths": ",".join(map(str, theory["widths"])), "seed": self.config["seed"]}
+        options = {
+            "em": ("tasks", "widths", "seed"),
+            "power": ("tasks", "seed"),
+            "sizes": (),
+            "sorted-floor": ("tasks", "seed"),
+        }[measurement]
+        tasks = self.config["test_tasks"] if measurement == "sorted-floor" else theory["tasks"]
+        values = {"tasks": tasks, "widths": ",".join(map(str, theory["widths"])), "seed": self.config["seed"]}
         return " ".join(f"--{name} {values[name]}" for name in options)
 
     def task_settings(self, taskset: str) -> dict:
@@ -127,23 +139,32 @@ class Study:
             "tasks": self.config["test_tasks"],
             "heldout_points": self.config["heldout_points"],
             "seed": self.config["seed"],
+            **({"shifts": entry["shifts"]} if entry["shifts"] else {}),
         }
 
     def train_settings(self, family: str) -> dict:
         """Settings of `tgmm train`."""
         known("family", family, self.families)
-        recipe = self.families[family]["recipe"]
-        network, loss = (self.config["recipes"][recipe][key] for key in ("network", "loss"))
+        name = self.families[family]["recipe"]
+        recipe = self.config["recipes"][name]
         return {
             "family": family,
             **self.families[family],
-            "network": {"kind": network, **self.config["networks"][network]},
-            "loss": loss,
-            "training": self.config["training"][recipe],
+            "network": self.network_settings(name),
+            "loss": recipe["loss"],
+            "training": self.config["training"][recipe["training"] or name],
             "validation_tasks": self.config["validation_tasks"],
             "seed": self.config["seed"],
             "scale": self.scale,
         }
+
+    def network_settings(self, recipe: str) -> dict:
+        """Kind and size of a recipe's network: the scale's size of that kind, times the recipe's shares."""
+        entry = self.config["recipes"][recipe]
+        size = dict(self.config["networks"][entry["network"]])
+        for key in ("width", "blocks"):
+            size[key] = max(1, round(entry[f"{key}_share"] * size[key]))
+        return {"kind": entry["network"], **size}
 
     def score_settings(self, method: str, taskset: str) -> dict:
         """Settings of `tgmm score`; `family` is there for networks only."""
@@ -162,14 +183,18 @@ class Study:
         """Settings of `tgmm figure` and `tgmm table`."""
         known("artefact", artefact, self.config["artefacts"])
         entry = self.config["artefacts"][artefact]
-        settings = {"id": artefact, "scale": self.scale, "bootstrap": self.config["bootstrap"], **entry}
+        shown = {key: value for key, value in entry.items() if key not in ("d", "scales")}
+        if not shown.get("shift"):
+            shown.pop("shift", None)
+        settings = {"id": artefact, "scale": self.scale, "bootstrap": self.config["bootstrap"], **shown}
         if "taskset" in entry:
             tasks = self.config["tasksets"][entry["taskset"]]
             settings |= {
                 "covariance": tasks["covariance"],
-                "dimensions": as_list(tasks["d"]),
+                "dimensions": entry.get("d") or as_list(tasks["d"]),
                 "n_components": as_list(tasks["K"]),
                 "n_points": as_list(tasks["N"]),
+                "shifts": tasks["shifts"],
                 "test_tasks": self.config["test_tasks"],
             }
         if "families" in entry:

@@ -6,7 +6,9 @@ import copy
 from collections.abc import Iterable, Mapping
 
 from tgmm.errors import UserError, unknown_name
+from tgmm.models.settings import NetworkSettings
 from tgmm.study.resolution import Study, as_list, family_names, known
+from tgmm.tasks.shift_values import refuse_value
 
 MOST_MEANS = {1: 2, 2: 9}
 
@@ -98,7 +100,7 @@ def complete_mapping(value: Mapping, schema: dict, root: dict) -> dict:
     properties = schema.get("properties", {})
     for key, part in properties.items():
         if key not in value and "default" in part and key not in schema.get("required", ()):
-            filled[key] = copy.deepcopy(part["default"])
+            filled[key] = complete(copy.deepcopy(part["default"]), part, root)
     others = schema.get("additionalProperties") or {}
     for key, item in value.items():
         filled[key] = complete(item, properties.get(key, others), root)
@@ -132,16 +134,21 @@ def check_references(config: dict) -> None:
     """Raise a `UserError` for a name that nothing defines: recipes, networks, budgets, families, methods, task sets."""
     for recipe, entry in config["recipes"].items():
         require_key("networks", entry["network"], config["networks"], f"recipes.{recipe}.network")
-        require_key("training", recipe, config["training"], f"recipes.{recipe}")
-    for recipe in config["training"]:
-        known("recipe in 'training':", recipe, config["recipes"])
-    for kind, size in config["networks"].items():
-        if size["width"] % size["heads"]:
-            raise UserError(f"'networks.{kind}.heads' must divide the width {size['width']}, not {size['heads']}")
+        require_key("training", entry["training"] or recipe, config["training"], f"recipes.{recipe}")
+    budgets = [entry["training"] or recipe for recipe, entry in config["recipes"].items()]
+    for budget in config["training"]:
+        known("recipe in 'training':", budget, budgets)
+    study = Study(config)
+    for recipe, entry in config["recipes"].items():
+        try:
+            NetworkSettings.from_dict({**study.network_settings(recipe), "dimension": 1})
+        except UserError as error:
+            raise UserError(f"'networks.{entry['network']}', for recipe '{recipe}': {error}") from None
     for position, entry in enumerate(config["families"]):
         check_room(f"families[{position}].K", entry)
     for name, entry in config["tasksets"].items():
         check_room(f"tasksets.{name}.K", entry)
+        check_shifts(f"tasksets.{name}.shifts", entry)
     check_families(config)
     for name, method in config["methods"].items():
         if method["kind"] == "tgmm":
@@ -158,6 +165,21 @@ def check_room(key: str, entry: dict) -> None:
                 f"'{key}': {largest} means do not fit in d = {dimension}, where cosines below 0.8 leave room for "
                 f"{MOST_MEANS[dimension]}"
             )
+
+
+def check_shifts(key: str, entry: dict) -> None:
+    """Every value of a shift must make sense for its kind, and no kind may be listed twice."""
+    kinds = [shift["kind"] for shift in entry["shifts"]]
+    for position, shift in enumerate(entry["shifts"]):
+        if shift["kind"] in kinds[:position]:
+            raise UserError(f"'{key}': the shift '{shift['kind']}' is listed twice; give it all its values at once")
+        for value in shift["values"]:
+            try:
+                refuse_value(shift["kind"], value)
+            except UserError as error:
+                raise UserError(f"'{key}[{position}].values': {error}") from None
+        if shift["kind"] == "wrong-k" and min(as_list(entry["K"])) + min(shift["values"]) < 1:
+            raise UserError(f"'{key}[{position}].values': K + {min(shift['values'])} leaves no component to fit")
 
 
 def check_families(config: dict) -> None:
@@ -185,8 +207,20 @@ def check_artefacts(config: dict) -> None:
             known(f"method in 'artefacts.{name}.methods':", method, config["methods"])
         if "taskset" in artefact:
             known(f"task set in 'artefacts.{name}.taskset':", artefact["taskset"], config["tasksets"])
+            check_selection(f"artefacts.{name}", artefact, config["tasksets"][artefact["taskset"]])
             if not study.artefact_scores(name):
                 raise UserError(f"'artefacts.{name}.methods': none of them applies to {artefact['taskset']}")
+        for role, taskset in artefact.get("tasksets", {}).items():
+            known(f"task set in 'artefacts.{name}.tasksets.{role}':", taskset, config["tasksets"])
+
+
+def check_selection(key: str, artefact: dict, tasks: dict) -> None:
+    """The dimensions and the shift that an artefact picks must be in its task set."""
+    for dimension in artefact.get("d", ()):
+        if dimension not in as_list(tasks["d"]):
+            raise UserError(f"'{key}.d': task set '{artefact['taskset']}' has no d = {dimension}")
+    if artefact.get("shift"):
+        known(f"shift in '{key}.shift':", artefact["shift"], [shift["kind"] for shift in tasks["shifts"]])
 
 
 def require_key(section: str, key: str, present: Mapping, user: str) -> None:

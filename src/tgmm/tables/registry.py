@@ -9,7 +9,7 @@ from pathlib import Path
 from tgmm.aggregate import read_table
 from tgmm.figures.registry import SUMMARY, find_kind
 from tgmm.files import write_atomically
-from tgmm.tables import score_table, theorem_sizes
+from tgmm.tables import claims_table, full_table, score_table, sorted_floor, theorem_sizes
 from tgmm.tables.render import to_latex, to_markdown
 
 
@@ -36,6 +36,24 @@ class TableKind:
 TABLES = {
     "score-table": TableKind(
         score_table.long_table, score_table.wide_table, score_table.CSV_COLUMNS, score_table.caption
+    ),
+    "full-table": TableKind(
+        full_table.long_table,
+        full_table.wide_table,
+        full_table.CSV_COLUMNS,
+        full_table.caption,
+        settings=("taskset", "metrics", "methods"),
+    ),
+    "claims-table": TableKind(
+        claims_table.long_table, claims_table.wide_table, claims_table.CSV_COLUMNS, claims_table.caption, settings=()
+    ),
+    "sorted-floor-table": TableKind(
+        sorted_floor.long_table,
+        sorted_floor.wide_table,
+        list(sorted_floor.COLUMNS),
+        sorted_floor.caption,
+        columns=sorted_floor.COLUMNS,
+        settings=(),
     ),
     "theorem-sizes-table": TableKind(
         theorem_sizes.long_table,

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 LATEX_SPECIAL = {
     "\\": r"\textbackslash{}", "%": r"\%", "&": r"\&", "#": r"\#", "_": r"\_", "$": r"\$", "{": r"\{", "}": r"\}",
     "<": r"\textless{}", ">": r"\textgreater{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "–": "--", "−": "$-$", "∞": r"$\infty$", "ℓ": r"$\ell$", "·": r"$\cdot$",
+    "–": "--", "−": "$-$", "∞": r"$\infty$", "ℓ": r"$\ell$", "·": r"$\cdot$", "≤": r"$\leq$", "≥": r"$\geq$",
+    "×": r"$\times$", "σ": r"$\sigma$", "ν": r"$\nu$",
 }  # fmt: skip
 
 
@@ -24,20 +25,40 @@ class Cell:
 
 @dataclass(frozen=True)
 class WideTable:
-    """Column heads, rows of (row labels, entries), the caption, and notes that stand below."""
+    """A table for reading.
+
+    Attributes
+    ----------
+    row_heads, heads : heads of the columns of labels and of those of entries.
+    body : rows of (labels, entries).
+    caption, notes : the notes stand below.
+    columns : LaTeX's letter for each column ("r", "c", "l" or "p{width}"); none for "r" and "c" by default.
+    long : whether LaTeX may break the table over pages (longtable, which wants a page of one column).
+    """
 
     row_heads: list[str]
     heads: list[str]
     body: list[tuple[list[str], list[Cell]]]
     caption: str
     notes: list[str]
+    columns: tuple[str, ...] = ()
+    long: bool = False
+
+    @property
+    def letters(self) -> tuple[str, ...]:
+        """The columns' letters, the default filled in."""
+        return self.columns or ("r",) * len(self.row_heads) + ("c",) * len(self.heads)
+
+
+# --- Markdown ------------------------------------------------------------------------------------------------------
 
 
 def to_markdown(table: WideTable) -> str:
     """The table in GitHub's Markdown, caption above and notes below."""
+    rules = {"r": "--:", "c": ":-:"}
     lines = [f"**{table.caption}**", ""]
     lines.append(_markdown_row([*table.row_heads, *table.heads]))
-    lines.append(_markdown_row(["--:"] * len(table.row_heads) + [":-:"] * len(table.heads)))
+    lines.append(_markdown_row([rules.get(letter, ":--") for letter in table.letters]))
     lines += [_markdown_row([*labels, *map(_markdown_cell, cells)]) for labels, cells in table.body]
     return "\n".join([*lines, "", "  \n".join(table.notes)]) + "\n"
 
@@ -52,39 +73,55 @@ def _markdown_cell(cell: Cell) -> str:
     return "<br>".join(part for part in (head, cell.interval, cell.failures) if part)
 
 
+# --- LaTeX ---------------------------------------------------------------------------------------------------------
+
+
 def to_latex(table: WideTable) -> str:
-    """A ``table*`` environment; it needs the packages booktabs and graphicx (for ``resizebox``)."""
-    columns = "r" * len(table.row_heads) + "c" * len(table.heads)
-    heads = [*table.row_heads, *table.heads]
-    lines = [
-        "% needs \\usepackage{booktabs,graphicx}",
-        r"\begin{table*}",
-        r"\centering",
-        rf"\caption{{{escape_latex(table.caption)}}}",
-        r"\resizebox{\textwidth}{!}{%",
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        " & ".join(escape_latex(head) for head in heads) + r" \\",
-    ]
-    previous = None
+    """A ``table*`` as wide as the text, or a ``longtable``; the first line says which packages it needs."""
+    heads = " & ".join(escape_latex(head) for head in [*table.row_heads, *table.heads]) + r" \\"
+    caption = rf"\caption{{{escape_latex(table.caption)}}}"
+    notes = escape_latex(" ".join(table.notes))
+    frame = _long_frame if table.long else _float_frame
+    before, after = frame("".join(table.letters), heads, caption, notes)
+    return "\n".join([*before, *_latex_body(table), *after]) + "\n"
+
+
+def _float_frame(letters: str, heads: str, caption: str, notes: str) -> tuple[list[str], list[str]]:
+    before = ["% needs \\usepackage{booktabs,graphicx}", r"\begin{table*}", r"\centering", caption]
+    before += [r"\resizebox{\textwidth}{!}{%", rf"\begin{{tabular}}{{{letters}}}", r"\toprule", heads]
+    after = [r"\bottomrule", r"\end{tabular}}", r"\par\smallskip\footnotesize", notes, r"\end{table*}"]
+    return before, after
+
+
+def _long_frame(letters: str, heads: str, caption: str, notes: str) -> tuple[list[str], list[str]]:
+    before = ["% needs \\usepackage{array,booktabs,longtable}, and a page of one column", r"\begingroup\scriptsize"]
+    before += [r"\setlength{\tabcolsep}{3pt}", rf"\begin{{longtable}}{{{letters}}}", caption + r" \\", r"\toprule"]
+    before += [heads, r"\endfirsthead", r"\toprule", heads, r"\midrule", r"\endhead", r"\bottomrule", r"\endfoot"]
+    return before, [r"\end{longtable}", r"\noindent " + notes, r"\par\endgroup"]
+
+
+def _latex_body(table: WideTable) -> list[str]:
+    """The rows, with a rule wherever the first label changes; a repeated first label is left out."""
+    lines, previous = [], None
     for labels, cells in table.body:
         if labels[0] != previous:
             lines.append(r"\midrule")
-        lines += _latex_rows(["" if labels[0] == previous else labels[0], *labels[1:]], cells)
+        first = "" if labels[0] == previous else labels[0]
+        lines += _latex_rows([escape_latex(label) for label in (first, *labels[1:])], cells, table.long)
         previous = labels[0]
-    lines += [r"\bottomrule", r"\end{tabular}}", r"\par\smallskip\footnotesize"]
-    lines += [escape_latex(" ".join(table.notes)), r"\end{table*}"]
-    return "\n".join(lines) + "\n"
+    return lines
 
 
-def _latex_rows(labels: list[str], cells: list[Cell]) -> list[str]:
-    """Two lines: means and medians, and below them in small type the intervals and failures."""
+def _latex_rows(labels: list[str], cells: list[Cell], long: bool) -> list[str]:
+    """Two lines: means and medians, and below them in small type the intervals and failures. In a long table only the
+    first if the second would be empty."""
     first = [*labels, *map(_latex_head, cells)]
     second = [""] * len(labels)
     for cell in cells:
         small = " ".join(part for part in (cell.interval, cell.failures) if part)
         second.append(rf"{{\scriptsize {escape_latex(small)}}}" if small else "")
-    return [" & ".join(first) + r" \\", " & ".join(second) + r" \\"]
+    rows = [first, second] if any(second) or not long else [first]
+    return [" & ".join(row) + r" \\" for row in rows]
 
 
 def _latex_head(cell: Cell) -> str:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import pandas as pd
 
-from tgmm.figures.cells import FAILED, GAP, OK, failure_reasons, is_oracle, provenance, select_cells
+from tgmm.figures.cells import FAILED, GAP, OK, failure_reasons, is_oracle, provenance
 from tgmm.figures.metric_text import metric_text
 from tgmm.figures.palette import method_style
 from tgmm.tables.numbers import write_number, write_percent
 from tgmm.tables.render import Cell, WideTable
+from tgmm.tables.task_cells import HEADS, constants, shift_phrase, taskset_cells, varying, write_labels
 
 CSV_COLUMNS = [
     "d",
     "K",
     "N",
+    "shift",
     "shift_value",
     "method",
     "label",
@@ -30,28 +32,23 @@ CSV_COLUMNS += ["n_tasks", "n_failed", "failure_share", "failure_reason"]
 
 def long_table(summary: pd.DataFrame, settings: dict) -> pd.DataFrame:
     """One row a cell and method, for machines; methods without a value have a row whose status says why."""
-    cells = select_cells(summary, settings, free=("d", "K"))
-    cells = cells.sort_values(["d", "K"], kind="stable").reset_index(drop=True)
-    looks = [method_style(method) for method in cells["method"]]
-    cells = cells.assign(label=[look.label for look in looks], short=[look.short for look in looks])
-    counts = {name: cells[name].astype("Int64") for name in ("n_tasks", "n_failed")}
-    return cells.assign(**counts, metric=settings["metric"], failure_reason=cells["failure_reason"].fillna(""))
+    return taskset_cells(summary, settings)
 
 
 def wide_table(rows: pd.DataFrame, settings: dict) -> WideTable:
-    """The table for reading: a row for each d and K, a column for each method, the oracle last."""
-    methods = sorted(rows["method"].unique(), key=is_oracle)
-    methods = [name for name in settings["methods"] if name in methods and not is_oracle(name)]
-    methods += [name for name in settings["methods"] if is_oracle(name)]
+    """The table for reading: a row for each cell, a column for each method, the oracle last."""
+    methods = sorted(settings["methods"], key=is_oracle)
+    columns = varying(rows)
     body = []
-    for (dimension, count), cell in rows.groupby(["d", "K"], sort=True):
+    for _, cell in rows.groupby(columns, sort=False):
         by_method = cell.set_index("method")
         best = _best(by_method, settings["metric"])
         cells = [_cell(by_method.loc[method], method in best) for method in methods]
-        body.append(([str(dimension), str(count)], cells))
+        body.append((write_labels(cell.iloc[0], columns), cells))
     heads = [method_style(method).short for method in methods]
-    notes = [*_notes(rows), provenance(rows)]
-    return WideTable(["d", "K"], heads, body, settings.get("caption") or caption(settings), notes)
+    notes = [*_notes(rows), *constants(rows), provenance(rows)]
+    row_heads = [HEADS[column] for column in columns]
+    return WideTable(row_heads, heads, body, settings.get("caption") or caption(settings), notes)
 
 
 def _best(by_method: pd.DataFrame, metric: str) -> set[str]:
@@ -65,12 +62,12 @@ def _best(by_method: pd.DataFrame, metric: str) -> set[str]:
 
 
 def _cell(row: pd.Series, best: bool) -> Cell:
-    if row["status"] == GAP:
-        return Cell("–")
     if row["status"] == FAILED:
         return Cell("fails")
+    if row["status"] == GAP or pd.isna(row["mean"]):
+        return Cell("–")
     failures = f"{write_percent(row['failure_share'])} failed" if row["n_failed"] else ""
-    interval = f"[{write_number(row['low'])}, {write_number(row['high'])}]"
+    interval = "" if pd.isna(row["low"]) else f"[{write_number(row['low'])}, {write_number(row['high'])}]"
     return Cell(write_number(row["mean"]), write_number(row["median"]), interval, failures, best)
 
 
@@ -82,10 +79,14 @@ def _notes(rows: pd.DataFrame) -> list[str]:
         notes.append(f"'fails': failed on every task ({failure_reasons(rows)}).")
     if (rows["status"] == GAP).any():
         notes.append("'–': not trained or not run at this scale.")
+    if ((rows["status"] == OK) & rows["mean"].isna()).any():
+        notes.append("'–' also where the metric is not defined.")
     return notes
 
 
 def caption(settings: dict) -> str:
     """One sentence on what is shown."""
     name = metric_text(settings["metric"]).name
-    return f"{name[0].upper()}{name[1:]} of every method on the task set '{settings['taskset']}'."
+    return (
+        f"{name[0].upper()}{name[1:]} of every method on the task set '{settings['taskset']}'{shift_phrase(settings)}."
+    )

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tgmm.counter_random import ATTEMPT_BITS, random_normal, random_uniform, random_words, softplus
+from tgmm.counter_random import ATTEMPT_BITS, inverse_normal_cdf, random_uniform, random_words, softplus
 from tgmm.errors import UserError, unknown_name
 from tgmm.mixture import Mixture
+from tgmm.tasks.points import sample_points
 
 MEAN_RANGE = 5.0
 COSINE_LIMIT = 0.8
@@ -23,8 +24,7 @@ COVARIANCES = ("isotropic", "anisotropic")
 ATTEMPTS_AT_ONCE = 32
 
 STREAM_MEANS, STREAM_WEIGHTS, STREAM_SCALES, STREAM_LENGTH, STREAM_SIZE = 0, 1, 2, 3, 4
-STREAM_LABELS, STREAM_NOISE = 5, 6
-STREAM_HELDOUT_LABELS, STREAM_HELDOUT_NOISE = 7, 8
+STREAM_PERTURBATION = 9
 STREAM_INITIAL = 16
 
 
@@ -47,8 +47,9 @@ class TaskBatch:
 
 
 def sample_mixtures(
-    seed: int, index: Tensor, n_components: int | Tensor, dimension: int, covariance: str = "isotropic"
-) -> Mixture:
+    seed: int, index: Tensor, n_components: int | Tensor, dimension: int, covariance: str = "isotropic", *,
+    perturbation: float = 0.0, filter_again: bool = False,
+) -> Mixture:  # fmt: skip
     """Draw the parameters of one mixture per index, float64.
 
     Means are uniform on [-5, 5]^d, redrawn together while any two have a cosine similarity of 0.8 or more (opposite
@@ -62,6 +63,10 @@ def sample_mixtures(
     n_components : K, for all tasks or one for each (then the result is padded with components of weight zero).
     dimension : d.
     covariance : "isotropic" (unit covariances) or "anisotropic" (diagonal).
+    perturbation : standard deviation of normal noise added to the accepted means (the paper's sigma_p); the means and
+        the noise of a task are the same for every value of it.
+    filter_again : redraw means and noise until the perturbed means pass the cosine filter too, as the authors' code
+        does.
 
     Raises
     ------
@@ -75,7 +80,8 @@ def sample_mixtures(
     if dimension < 1 or int(counts.min()) < 1:
         raise UserError(f"n_components and dimension must be at least 1 (got {int(counts.min())} and {dimension})")
     unused = torch.arange(largest, device=index.device) >= counts[:, None]
-    means = _sample_means(seed, STREAM_MEANS, index, unused, dimension)
+    noise = (perturbation, filter_again)
+    means = _sample_means(seed, STREAM_MEANS, index, unused, dimension, *noise)
     scales = None
     if covariance == "anisotropic":
         raw = _sample_means(seed, STREAM_SCALES, index, unused, dimension)
@@ -91,7 +97,10 @@ def _sample_weights(seed: int, index: Tensor, unused: Tensor) -> Tensor:
     return ordered / total[:, None]
 
 
-def _sample_means(seed: int, stream: int, index: Tensor, unused: Tensor, dimension: int) -> Tensor:
+def _sample_means(
+    seed: int, stream: int, index: Tensor, unused: Tensor, dimension: int, perturbation: float = 0.0,
+    filter_again: bool = False,
+) -> Tensor:  # fmt: skip
     """The first accepted attempt of every task; attempts are numbered, so blocks of any size give the same result."""
     n_tasks, n_components = unused.shape
     means = torch.zeros(n_tasks, n_components, dimension, dtype=torch.float64, device=index.device)
@@ -105,6 +114,12 @@ def _sample_means(seed: int, stream: int, index: Tensor, unused: Tensor, dimensi
         candidates = MEAN_RANGE * (2.0 * uniform - 1.0)
         candidates = candidates.unflatten(-1, (n_components, dimension))
         accepted = largest_cosine(candidates, unused[pending, None]) < COSINE_LIMIT
+        if perturbation:
+            uniform = random_uniform(seed, STREAM_PERTURBATION, index[pending, None], n_components * dimension, attempt)
+            noise = inverse_normal_cdf(uniform)
+            candidates = candidates + perturbation * noise.unflatten(-1, (n_components, dimension))
+        if filter_again:
+            accepted &= largest_cosine(candidates, unused[pending, None]) < COSINE_LIMIT
         found, choice = accepted.any(1), accepted.long().argmax(1)
         means[pending[found]] = candidates[found, choice[found]]
         pending = pending[~found]
@@ -128,41 +143,6 @@ def largest_cosine(means: Tensor, unused: Tensor | None = None) -> Tensor:
     same = torch.eye(means.shape[-2], dtype=torch.bool, device=means.device)
     skip = same if unused is None else same | unused[..., :, None] | unused[..., None, :]
     return (unit @ unit.mT).masked_fill(skip, -1.0).flatten(-2).amax(-1)
-
-
-def sample_points(
-    mixture: Mixture, seed: int, index: Tensor, n_points: int, *, heldout: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Points of each mixture, float32, and their labels. The first N points do not depend on ``n_points``.
-
-    Parameters
-    ----------
-    mixture : parameters of B tasks, float64 (so that the points are the same bits everywhere).
-    seed, index : as for :func:`sample_mixtures`.
-    n_points : N.
-    heldout : draw from a second, disjoint stream: fresh points of the same mixtures.
-
-    Returns
-    -------
-    points : Tensor (B, N, d) of float32.
-    labels : Tensor (B, N) of int64.
-    """
-    stream_labels = STREAM_HELDOUT_LABELS if heldout else STREAM_LABELS
-    stream_noise = STREAM_HELDOUT_NOISE if heldout else STREAM_NOISE
-    uniform = random_uniform(seed, stream_labels, index, n_points)
-    labels = torch.zeros_like(uniform, dtype=torch.int64)
-    cumulative = torch.zeros_like(uniform[:, :1])
-    for component in range(mixture.n_components - 1):
-        cumulative = cumulative + mixture.weights[:, component, None]
-        labels += uniform >= cumulative
-    # Padding has weight zero, so a uniform number above a rounded sum of one must not reach it.
-    labels = torch.minimum(labels, (mixture.weights > 0).sum(1, keepdim=True) - 1)
-    noise = random_normal(seed, stream_noise, index, n_points * mixture.dimension)
-    noise = noise.unflatten(-1, (n_points, mixture.dimension))
-    chosen = labels[..., None].expand(-1, -1, mixture.dimension)
-    if mixture.standard_deviations is not None:
-        noise = noise * mixture.standard_deviations.gather(1, chosen)
-    return (mixture.means.gather(1, chosen) + noise).float(), labels
 
 
 def sample_length(seed: int, batch: int, longest: int) -> int:

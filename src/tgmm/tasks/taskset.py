@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from tgmm.counter_random import derive_seed
 from tgmm.errors import UserError
 from tgmm.files import write_atomically
 from tgmm.mixture import Mixture
-from tgmm.tasks.sampler import sample_mixtures, sample_points
+from tgmm.tasks.shifts import Shift, sample_shifted_mixtures, sample_shifted_points
 
-FORMAT = 1
+FORMAT = 2
 METADATA_KEY = "taskset"  # one key only: safetensors writes several in random order
 CHUNK_NUMBERS = 4_000_000
 SETTINGS_KEYS = ("taskset", "covariance", "dimension", "n_components", "n_points", "tasks", "heldout_points", "seed")
@@ -34,11 +34,12 @@ SETTINGS_KEYS = ("taskset", "covariance", "dimension", "n_components", "n_points
 
 @dataclass(frozen=True)
 class Cell:
-    """The tasks of one K, with the seed of each, and one number of points N.
+    """The tasks of one K, one number of points N and one shift, with the seed of each.
 
     Attributes
     ----------
-    name : as in the file, such as "k3-n128".
+    name : as in the file, such as "k3-n128" or "k3-n128-outliers+0.05".
+    shift : how the tasks differ from those that networks are trained on.
     mixture : true parameters of B tasks, float64.
     seed : the Philox key of this K's tasks.
     index : Tensor (B,) of int64, each task's counter under that key.
@@ -48,6 +49,7 @@ class Cell:
     """
 
     name: str
+    shift: Shift
     mixture: Mixture
     seed: int
     index: Tensor
@@ -67,12 +69,13 @@ class Cell:
             yield slice(start, min(start + size, self.mixture.n_tasks))
 
     def points(self, tasks: slice) -> tuple[Tensor, Tensor]:
-        """Points (b, N, d) of float32 and labels (b, N) of a run of tasks."""
-        return sample_points(self.mixture[tasks], self.seed, self.index[tasks], self.n_points)
+        """Points (b, N, d) of float32, in the mixtures' own units, and labels (b, N) of a run of tasks."""
+        return sample_shifted_points(self.shift, self.mixture[tasks], self.seed, self.index[tasks], self.n_points)
 
     def heldout(self, tasks: slice) -> Tensor:
         """Fresh points (b, heldout_points, d) of the same mixtures."""
-        return sample_points(self.mixture[tasks], self.seed, self.index[tasks], self.heldout_points, heldout=True)[0]
+        task = (self.mixture[tasks], self.seed, self.index[tasks])
+        return sample_shifted_points(self.shift, *task, self.heldout_points, heldout=True)[0]
 
 
 @dataclass(frozen=True)
@@ -100,21 +103,36 @@ def sample_taskset(settings: dict[str, Any]) -> TaskSet:
     Parameters
     ----------
     settings : "taskset" (its name), "covariance", "dimension", "n_components" (list of K), "n_points" (list of N),
-        "tasks" (number for each K), "heldout_points", "seed".
+        "tasks" (number for each K), "heldout_points", "seed" and, where the tasks are shifted, "shifts" (list of a
+        "kind" with its "values").
     """
     missing = [key for key in SETTINGS_KEYS if key not in settings]
     if missing:
         raise UserError(f"task-set settings lack '{missing[0]}'")
+    shifts = list_shifts(settings)
     cells = []
     for count in settings["n_components"]:
         seed = derive_seed(settings["seed"], "test", settings["taskset"], settings["dimension"], count)
         index = torch.arange(settings["tasks"])
-        mixture = sample_mixtures(seed, index, count, settings["dimension"], settings["covariance"])
-        for points in settings["n_points"]:
-            name = f"k{count}-n{points}"
-            cell = Cell(name, mixture, seed, index, points, settings["heldout_points"], "")
-            cells.append(Cell(**{**cell.__dict__, "sha256": hash_tasks(cell)}))
+        for shift in shifts:
+            mixture = sample_shifted_mixtures(
+                shift, seed, index, count, settings["dimension"], settings["covariance"]
+            )  # fmt: skip
+            for points in settings["n_points"]:
+                name = f"k{count}-n{points}{shift.name}"
+                cell = Cell(name, shift, mixture, seed, index, points, settings["heldout_points"], "")
+                cells.append(replace(cell, sha256=hash_tasks(cell)))
     return TaskSet(settings, tuple(cells))
+
+
+def list_shifts(settings: dict[str, Any]) -> list[Shift]:
+    """Every value of every shift of a task set's settings; one that shifts nothing where they name none."""
+    shifts = [
+        Shift(**{key: entry[key] for key in entry if key != "values"}, value=value)
+        for entry in settings.get("shifts") or ()
+        for value in entry["values"]
+    ]
+    return shifts or [Shift()]
 
 
 def save_taskset(path: Path, taskset: TaskSet) -> None:
@@ -125,10 +143,11 @@ def save_taskset(path: Path, taskset: TaskSet) -> None:
         parts = {"weights": cell.mixture.weights, "means": cell.mixture.means, "index": cell.index}
         if cell.mixture.standard_deviations is not None:
             parts["standard_deviations"] = cell.mixture.standard_deviations
-        group = f"k{cell.n_components}"
-        tensors.update({f"{group}.{part}": tensor for part, tensor in parts.items()})
+        group = f"k{cell.n_components}{cell.shift.name}"
+        tensors.update({f"{group}.{part}": tensor.clone() for part, tensor in parts.items()})
         cells[cell.name] = {
-            "group": group, "seed": cell.seed, "n_points": cell.n_points, "sha256": cell.sha256,
+            "group": group, "shift": asdict(cell.shift), "seed": cell.seed, "n_points": cell.n_points,
+            "sha256": cell.sha256,
         }  # fmt: skip
     record = {"format": FORMAT, "settings": taskset.settings, "cells": cells}
     write_atomically(path, save_tensors(tensors, {METADATA_KEY: json.dumps(record)}))
@@ -180,4 +199,9 @@ def _cell(name: str, cell: dict[str, Any], tensors: dict[str, Tensor], settings:
         tensors[f"{group}.weights"], tensors[f"{group}.means"], tensors.get(f"{group}.standard_deviations")
     )
     index = tensors[f"{group}.index"]
-    return Cell(name, mixture, cell["seed"], index, cell["n_points"], settings["heldout_points"], cell["sha256"])
+    numbers = (cell["n_points"], settings["heldout_points"])
+    try:
+        shift = Shift(**cell["shift"])
+    except UserError as error:
+        raise ValueError(str(error)) from error
+    return Cell(name, shift, mixture, cell["seed"], index, *numbers, cell["sha256"])

@@ -16,7 +16,8 @@ from tgmm.methods.em import run_em_steps
 from tgmm.methods.initial import kmeans_plus_plus_start
 from tgmm.methods.threads import one_thread
 from tgmm.mixture import Mixture, concatenate
-from tgmm.tasks.sampler import MEAN_RANGE, sample_mixtures, sample_points
+from tgmm.tasks.points import sample_points
+from tgmm.tasks.sampler import MEAN_RANGE, sample_mixtures
 from tgmm.theory.blocks import Transformer
 from tgmm.theory.theorem_em import COPIES, build_em_transformer, em_trajectory
 

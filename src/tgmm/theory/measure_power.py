@@ -11,7 +11,8 @@ from torch import Tensor
 from tgmm.errors import UserError
 from tgmm.methods.threads import one_thread
 from tgmm.mixture import Mixture
-from tgmm.tasks.sampler import sample_mixtures, sample_points
+from tgmm.tasks.points import sample_points
+from tgmm.tasks.sampler import sample_mixtures
 from tgmm.theory.measure_em import largest_differences
 from tgmm.theory.spectral import (
     ITERATIONS,

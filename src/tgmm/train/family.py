@@ -14,7 +14,6 @@ import torch
 from tgmm.code_version import training_version
 from tgmm.files import write_atomically
 from tgmm.models.checkpoint import save_checkpoint
-from tgmm.models.network import count_parameters
 from tgmm.train.interrupt import deferred_signals
 from tgmm.train.lock import exclusive
 from tgmm.train.loop import StopReason, Trainer
@@ -79,7 +78,8 @@ def _record(trainer: Trainer, fingerprint: str) -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if trainer.device.type == "cuda" else platform.machine(),
         "threads": torch.get_num_threads(),
         "seed": trainer.settings.seed,
-        "parameters": count_parameters(trainer.network),
+        "parameters": trainer.parameters,
+        "flops": last["flops"],
         "validation_l2_error": last["validation_l2_error"],
         "validation_l2_error_oracle": last["validation_l2_error_oracle"],
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},

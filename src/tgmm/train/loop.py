@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from torch import nn
 from tgmm.counter_random import derive_seed
 from tgmm.errors import UserError
 from tgmm.losses import training_loss
-from tgmm.models.network import build_network
+from tgmm.models.network import build_network, count_parameters
 from tgmm.tasks.sampler import TaskBatch, sample_training_batch
+from tgmm.train.cost import training_flops
 from tgmm.train.interrupt import InterruptRequest
 from tgmm.train.progress import TrainingProgress
 from tgmm.train.settings import TrainingSettings
@@ -59,6 +60,8 @@ class Trainer:
         )
         self.task_seed = derive_seed(settings.seed, "training tasks", settings.family)
         self.record = TrainingRecord(step=0, history=[], running={}, seconds=0.0)
+        self.parameters = count_parameters(self.network)
+        self.task_flops = training_flops(self.network, self._typical_batch(), settings.loss)
 
     def resume(self, say=print) -> None:
         """Go on from the newest sound state, if there is one."""
@@ -129,6 +132,13 @@ class Trainer:
             device=self.device,
         )  # fmt: skip
 
+    def _typical_batch(self) -> TaskBatch:
+        """The first batch at the average number of points, 3/4 N0, to count operations on."""
+        batch = self._sample(0)
+        typical = round(0.75 * self.settings.longest)
+        points = batch.points.repeat(1, 2, 1)[:, :typical]
+        return replace(batch, points=points)
+
     def _accumulate(self, **values: float) -> None:
         running = self.record.running
         for name, value in {"count": 1.0, **values}.items():
@@ -143,6 +153,10 @@ class Trainer:
             "tasks": record.step * budget.batch,
             "seconds": round(record.seconds, 3),
             **{name: total / count for name, total in record.running.items()},
+            "flops": record.step * budget.batch * self.task_flops,
+            "parameters": self.parameters,
+            "width": self.settings.network.width,
+            "blocks": self.settings.network.blocks,
             "learning_rate": budget.rate(record.step - 1),
         }
         record.running = {}

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from tgmm.errors import UserError, unknown_name
-from tgmm.losses import LOSSES
+from tgmm.loss_kinds import LOSSES
 from tgmm.models.settings import NetworkSettings
 
 

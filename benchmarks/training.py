@@ -1,0 +1,226 @@
+"""Training speed: this project's trainer beside a plain Hugging Face loop, in turns within one run.
+
+Run from the repository's root: ``python benchmarks/training.py --threads 1``. Contestants train in short rounds whose
+order rotates, so that other work on the machine hits all alike; ratios are taken within each round. A round of the
+project's trainer ends with saving a state, which its time includes. ``--losses 6400`` instead trains every recipe
+twice from the same weights, with plain and with fused attention, and prints both final losses.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import typer
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from matrix_rate import DTYPES, matrix_rate, synchronise
+from plain_loop import PlainLoop
+from tgmm.devices import resolve_device
+from tgmm.errors import UserError, unknown_name
+from tgmm.loss_kinds import LOSSES
+from tgmm.models.settings import NetworkSettings
+from tgmm.study import Study, load_study
+from tgmm.study.resolution import known
+from tgmm.tasks.sampler import TaskBatch
+from tgmm.train.cost import training_flops
+from tgmm.train.interrupt import InterruptRequest
+from tgmm.train.loop import Trainer
+from tgmm.train.settings import TrainingSettings
+from tgmm.train.validation import ValidationSet
+
+PLAIN = "plain loop"
+ENDLESS = 10**12  # tasks of a budget that no round uses up
+WARM_UP_SECONDS = 2.0
+VALIDATION_TASKS = 8
+
+
+class Silent:
+    """Progress that nobody sees."""
+
+    def step(self, done: int, loss: float) -> None:
+        pass
+
+    def validated(self, error: float, oracle: float) -> None:
+        pass
+
+
+class ProjectTrainer:
+    """This project's trainer, run for a while at a time."""
+
+    def __init__(self, settings: TrainingSettings, work: Path, device: torch.device):
+        self.trainer = Trainer(settings, work, device)
+        self.network = self.trainer.network
+
+    def train(self, seconds: float) -> int:
+        """Train for so long; the number of steps taken. The budget is endless, so no validation comes up."""
+        before = self.trainer.record.step
+        self.trainer.run(None, Silent(), InterruptRequest(), seconds)
+        return self.trainer.record.step - before
+
+
+def recipe_settings(study: Study, recipe: str, sizes: dict[str, int], tasks: int) -> TrainingSettings:
+    """A recipe's training settings at the given sizes: d, points, batch, width, blocks, heads."""
+    known("recipe", recipe, study.config["recipes"])
+    entry = study.config["recipes"][recipe]
+    network = {name: sizes[name] for name in ("width", "blocks", "heads")}
+    budget = {"tasks": tasks, "batch": sizes["batch"], "validate_every": tasks}
+    return TrainingSettings.from_dict(
+        {
+            "family": f"benchmark-{recipe}",
+            "covariance": "isotropic",
+            "dimension": sizes["d"],
+            "n_components": [2, 3, 4, 5],
+            "longest": sizes["points"],
+            "recipe": recipe,
+            "network": {**study.network_settings(recipe), **network, "positions": sizes["points"]},
+            "loss": entry["loss"],
+            "training": {**study.config["training"][entry["training"] or recipe], **budget},
+            "validation_tasks": VALIDATION_TASKS,
+            "seed": study.config["seed"],
+        }
+    )
+
+
+def plain_settings(settings: TrainingSettings, loss: str) -> TrainingSettings:
+    """The same tasks, batch and sizes for the plain loop, with a loss of its own choice."""
+    if loss not in LOSSES:
+        raise unknown_name("loss", loss, LOSSES)
+    sizes = {name: getattr(settings.network, name) for name in ("width", "blocks", "heads", "positions")}
+    network = NetworkSettings("gpt2", settings.dimension, settings.n_components, **sizes)
+    return replace(settings, network=network, loss=loss)
+
+
+def typical_batch(batch: TaskBatch, longest: int) -> TaskBatch:
+    """The batch at the average number of points, 3/4 N0, to count operations on."""
+    return replace(batch, points=batch.points.repeat(1, 2, 1)[:, : round(0.75 * longest)])
+
+
+def tasks_per_second(contestant: PlainLoop | ProjectTrainer, seconds: float, batch: int, device: torch.device) -> float:
+    """Speed over one round."""
+    synchronise(device)
+    start = time.perf_counter()
+    steps = contestant.train(seconds)
+    synchronise(device)
+    return steps * batch / (time.perf_counter() - start)
+
+
+def measure(
+    contestants: dict[str, PlainLoop | ProjectTrainer], rounds: int, seconds: float, batch: int, device: torch.device
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Every contestant's speed in every round, tasks/s, and the largest matrix rates seen between them, FLOP/s."""
+    names = list(contestants)
+    speeds: dict[str, list[float]] = {name: [] for name in names}
+    rates = dict.fromkeys(DTYPES[device.type], 0.0)
+    for contestant in contestants.values():
+        contestant.train(min(seconds, WARM_UP_SECONDS))
+    for number in range(rounds):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            speeds[name].append(tasks_per_second(contestants[name], seconds, batch, device))
+        for dtype in rates:
+            rates[dtype] = max(rates[dtype], matrix_rate(device, dtype, seconds / 5))
+    return speeds, rates
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Median and range."""
+    numbers = (statistics.median(values), min(values), max(values))
+    return "{:.{n}f} ({:.{n}f}-{:.{n}f})".format(*numbers, n=digits)
+
+
+def report(speeds: dict[str, list[float]], rates: dict[str, float], flops: dict[str, float]) -> None:
+    """Print a line for each contestant and the matrix rates."""
+    shares = "  ".join(f"{'of ' + dtype:>11s}" for dtype in rates)
+    typer.echo(f"{'':24s}{'tasks/s':>26s}  {'/ plain loop':>22s}  {'MFLOP/task':>10s}  {'GFLOP/s':>9s}  {shares}")
+    for name, values in speeds.items():
+        ratios = [speed / plain for speed, plain in zip(values, speeds[PLAIN], strict=True)]
+        achieved = statistics.median(values) * flops[name]
+        shares = "  ".join(f"{100 * achieved / rate:>9.2f} %" for rate in rates.values())
+        typer.echo(
+            f"{name:24s}{spread(values, 1):>26s}  {spread(ratios, 3):>22s}  {flops[name] / 1e6:10.2f}"
+            f"  {achieved / 1e9:9.3f}  {shares}"
+        )
+    for dtype, rate in rates.items():
+        typer.echo(f"matrix products in {dtype}: {rate / 1e9:.1f} GFLOP/s")
+
+
+def final_loss(settings: TrainingSettings, device: torch.device, fused: bool) -> float:
+    """Mean loss over the last tenth of a whole training."""
+    with tempfile.TemporaryDirectory() as work, nullcontext() if fused else sdpa_kernel(SDPBackend.MATH):
+        trainer = Trainer(settings, Path(work), device)
+        trainer.run(ValidationSet(settings, device), Silent(), InterruptRequest())
+    rows = [row["loss"] for row in trainer.record.history if row["tasks"] > 0.9 * settings.training.tasks]
+    return statistics.fmean(rows)
+
+
+def compare_losses(recipes: dict[str, TrainingSettings], device: torch.device) -> None:
+    """Print the final losses of plain and of fused attention, from the same weights on the same tasks."""
+    for name, settings in recipes.items():
+        plain, fused = (final_loss(settings, device, fused) for fused in (False, True))
+        typer.echo(
+            f"{name:24s}loss after {settings.training.tasks} tasks: plain attention {plain:.6f}, "
+            f"fused attention {fused:.6f}, relative difference {fused / plain - 1:+.1e}"
+        )
+
+
+def describe(processor: torch.device, sizes: dict[str, int]) -> None:
+    """Print what the numbers hold for."""
+    cuda = processor.type == "cuda"
+    name = torch.cuda.get_device_name(processor) if cuda else platform.processor() or platform.machine()
+    precision = torch.get_float32_matmul_precision()
+    typer.echo(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32 products: {precision}")
+    typer.echo(", ".join(f"{key} {value}" for key, value in sizes.items()))
+
+
+def main(
+    width: int = typer.Option(64, min=1, help="Width of every network."),
+    blocks: int = typer.Option(4, min=1, help="Blocks of every network."),
+    heads: int = typer.Option(4, min=1, help="Heads of every attention."),
+    batch: int = typer.Option(32, min=1, help="Tasks in a step."),
+    points: int = typer.Option(128, min=2, help="N0; numbers of points are uniform on N0/2...N0."),
+    d: int = typer.Option(8, min=1, help="Dimension."),
+    recipes: str = typer.Option("components,matched,reference", help="Recipes of the study, with commas."),
+    loss: str = typer.Option("sorted", help="Loss of the plain loop: sorted or matched."),
+    seconds: float = typer.Option(5.0, min=0.01, help="Length of a contestant's turn in a round."),
+    rounds: int = typer.Option(6, min=1, help="Number of rounds."),
+    losses: int = typer.Option(0, min=0, help="Compare losses after so many tasks; nothing is timed then."),
+    device: str = typer.Option("auto", help="auto, cpu or cuda."),
+    threads: int = typer.Option(0, min=0, help="Threads of torch; 0 leaves its default."),
+    config: Path = typer.Option(Path("config.yaml"), help="The study that has the recipes."),
+) -> None:
+    """Compare the two and print the ratio of their speeds."""
+    if threads:
+        torch.set_num_threads(threads)
+    processor, study = torch.device(resolve_device(device)), load_study(config)
+    sizes = {"width": width, "blocks": blocks, "heads": heads, "batch": batch, "points": points, "d": d}
+    chosen = {name: recipe_settings(study, name, sizes, losses or ENDLESS) for name in recipes.split(",")}
+    describe(processor, sizes)
+    if losses:
+        compare_losses(chosen, processor)
+        return
+    plain = PlainLoop(plain_settings(next(iter(chosen.values())), loss), processor)
+    typical = typical_batch(plain.sample(0), points)
+    flops = {PLAIN: training_flops(plain.network, typical, loss)}
+    with tempfile.TemporaryDirectory() as work:
+        contestants: dict[str, PlainLoop | ProjectTrainer] = {PLAIN: plain}
+        for name, settings in chosen.items():
+            contestants[name] = ProjectTrainer(settings, Path(work) / name, processor)
+            flops[name] = training_flops(contestants[name].network, typical, settings.loss)
+        typer.echo(f"{rounds} rounds, {seconds:g} s a contestant; median (range); the plain loop's loss is {loss}")
+        report(*measure(contestants, rounds, seconds, batch, processor), flops)
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except UserError as error:
+        print(f"training.py: {error}", file=sys.stderr)
+        sys.exit(2)

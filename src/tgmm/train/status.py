@@ -1,0 +1,206 @@
+"""How far every family of a study is, read from the files that training leaves; no trainer notices the reader."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import math
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tgmm.errors import UserError
+
+if TYPE_CHECKING:
+    from tgmm.study import Study
+
+STATES = ("training", "damaged", "stopped", "finished", "queued")
+STATE_FILE = re.compile(r"state-\d{9}-[0-9a-f]{16}\.safetensors")
+ERRORS = ("validation_l2_error", "validation_l2_error_oracle")
+SPEED_SECONDS = 60.0  # of training, at least, over which the speed is averaged
+DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, OSError)
+
+
+@dataclass(frozen=True)
+class FamilyStatus:
+    """What is known of a family; None where nothing is.
+
+    Attributes
+    ----------
+    state : one of ``STATES``: "training" (somebody holds the lock), "stopped" (a state exists and nobody holds the
+        lock), "damaged" (likewise, but the newest state or the model's record cannot be read), "finished", "queued".
+    step, steps, tasks, total_tasks : training steps and tasks, done at the last state and in all.
+    validation_l2_error, validation_l2_error_oracle : of the last validation before that state.
+    tasks_per_second, seconds_left : while it trains.
+    state_age : seconds since the last state was written; None once the family is finished.
+    note : damage, or a model or trainer of other settings (or of other code), which count for nothing.
+    """
+
+    family: str
+    state: str
+    steps: int
+    total_tasks: int
+    step: int = 0
+    tasks: int = 0
+    validation_l2_error: float | None = None
+    validation_l2_error_oracle: float | None = None
+    tasks_per_second: float | None = None
+    seconds_left: float | None = None
+    state_age: float | None = None
+    note: str | None = None
+
+
+class StudyStatus:
+    """Reads the status of a study's families, as often as it is asked; fingerprints are computed once.
+
+    Parameters
+    ----------
+    study : which families there are and where their models go.
+    work : parent of the resumable states.
+    """
+
+    def __init__(self, study: Study, work: Path):
+        self.study, self.work = study, work
+        self.fingerprints: dict[str, str] = {}
+
+    def read(self) -> list[FamilyStatus]:
+        return [self._family(family, self.study.train_settings(family)) for family in self.study.families]
+
+    def _family(self, family: str, settings: dict[str, Any]) -> FamilyStatus:
+        """A family's model if it is that of these settings, else its last state, if that is."""
+        budget = settings["training"]
+        steps = math.ceil(budget["tasks"] / budget["batch"])
+        total = {"family": family, "steps": steps, "total_tasks": steps * budget["batch"]}
+        model, broken_model = read_model(Path(self.study.results) / "models" / family)
+        folders = work_folders(self.work / family)
+        if model is None and not folders:
+            return FamilyStatus(state="damaged" if broken_model else "queued", note=broken_model, **total)
+        fingerprint = self._fingerprint(family, settings)
+        if model is not None and model.pop("fingerprint") == fingerprint:
+            return FamilyStatus(state="finished", **model, **total)
+        held = {folder.name for folder in folders if is_held(folder / "lock")}
+        values, broken_state = newest_state(self.work / family / fingerprint, budget["batch"])
+        note = broken_model or broken_state
+        if fingerprint in held:
+            left = _seconds_left(total["total_tasks"], values)
+            return FamilyStatus(state="training", seconds_left=left, note=note, **values, **total)
+        values.pop("tasks_per_second", None)
+        if note is None and held:
+            note = "training with other settings"
+        elif note is None and model is not None:
+            note = "model of other settings"
+        state = "damaged" if broken_model or broken_state else "stopped" if values else "queued"
+        return FamilyStatus(state=state, note=note, **values, **total)
+
+    def _fingerprint(self, family: str, settings: dict[str, Any]) -> str:
+        if family not in self.fingerprints:
+            # These imports bring torch, seconds long; a study of which nothing is trained yet does without.
+            from tgmm.code_version import training_version
+            from tgmm.train.settings import TrainingSettings
+
+            self.fingerprints[family] = TrainingSettings.from_dict(settings).fingerprint(training_version())
+        return self.fingerprints[family]
+
+
+def read_model(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
+    """What a trained model's record says of its training, None where there is none; and a note where it is damaged."""
+    path = folder / "config.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))["record"]
+        done = {"step": int(record["steps"]), "tasks": int(record["tasks_seen"])}
+        return {"fingerprint": record["fingerprint"], **done, **{name: float(record[name]) for name in ERRORS}}, None
+    except (FileNotFoundError, NotADirectoryError):
+        return None, None
+    except DAMAGE:
+        return None, f"{path.name} damaged"
+
+
+def work_folders(parent: Path) -> list[Path]:
+    """The folders of a family's states, one for each fingerprint."""
+    try:
+        return sorted(path for path in parent.iterdir() if path.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(f"{parent}: cannot be read ({error.strerror})") from error
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a trainer holds a lock.
+
+    A shared lock is asked for without waiting and given back at once. While a trainer holds the exclusive one it is
+    refused, and takes nothing away. A trainer that asks in those microseconds says that it waits and enters at its
+    next poll, a second later.
+    """
+    try:
+        handle = os.open(lock, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def newest_state(folder: Path, batch: int) -> tuple[dict[str, Any], str | None]:
+    """What the newest readable state says, nothing where there is none; and a note where a newer one is damaged."""
+    note = None
+    names = (path.name for path in folder.glob("state-*.safetensors"))
+    for name in sorted(filter(STATE_FILE.fullmatch, names), reverse=True):
+        try:
+            return read_state(folder / name, batch), note
+        except FileNotFoundError:  # its trainer has just replaced it
+            continue
+        except DAMAGE:
+            note = "newest state damaged"
+    return {}, note
+
+
+def read_state(path: Path, batch: int) -> dict[str, Any]:
+    """What a state's header says; tensors stay unread, so of their damage only a wrong size is noticed.
+
+    The header is safetensors': its length in 8 bytes (little-endian), then JSON with the offsets of the tensors and,
+    under ``__metadata__``, the training record.
+
+    Raises
+    ------
+    FileNotFoundError, or one of ``DAMAGE`` where the file is no state.
+    """
+    with path.open("rb") as file:
+        file_status = os.fstat(file.fileno())
+        length = int.from_bytes(file.read(8), "little")
+        if length > file_status.st_size:
+            raise ValueError("the header is longer than the file")
+        header = json.loads(file.read(length))
+    record = json.loads(header.pop("__metadata__")["record"])
+    if 8 + length + max(tensor["data_offsets"][1] for tensor in header.values()) != file_status.st_size:
+        raise ValueError("the file has not the size that its header says")
+    step, history = int(record["step"]), record["history"]
+    validated = next((row for row in reversed(history) if ERRORS[0] in row), None)
+    return {
+        "step": step,
+        "tasks": step * batch,
+        **({name: float(validated[name]) for name in ERRORS} if validated else {}),
+        "tasks_per_second": recent_speed(step * batch, record["seconds"], history),
+        "state_age": max(0.0, time.time() - file_status.st_mtime),
+    }
+
+
+def recent_speed(tasks: int, seconds: float, history: list[dict[str, Any]]) -> float | None:
+    """Tasks a second since the last row of the history that is ``SPEED_SECONDS`` of training old."""
+    start = {"tasks": 0, "seconds": 0.0}
+    row = next((row for row in reversed(history) if seconds - row["seconds"] >= SPEED_SECONDS), start)
+    return (tasks - row["tasks"]) / (seconds - row["seconds"]) if seconds > row["seconds"] else None
+
+
+def _seconds_left(total_tasks: int, values: dict[str, Any]) -> float | None:
+    """Time to the end at the state's speed; what has passed since the state was written is taken off."""
+    if not values.get("tasks_per_second"):
+        return None
+    return max(0.0, (total_tasks - values["tasks"]) / values["tasks_per_second"] - values["state_age"])
