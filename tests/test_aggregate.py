@@ -14,6 +14,7 @@ import scipy.stats
 from synthetic_scores import TOO_MANY_COMPONENTS, method_scores, write_scores
 from tgmm.aggregate import (
     DEFICIT,
+    LIKELIHOODS,
     SUMMARY_COLUMNS,
     aggregate,
     bootstrap_interval,
@@ -100,11 +101,26 @@ def test_means_are_over_the_tasks_that_did_not_fail(scores):
     assert row.failure_reason == "no convergence"
 
 
-def test_deficit_is_paired_with_the_oracle_task_by_task(summary, scores):
-    wide = rows_of(scores, d=8, K=3).pivot(index="task_id", columns="method", values="log_likelihood_heldout")
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_deficits_are_paired_with_the_oracle_task_by_task(summary, scores, likelihood):
+    wide = rows_of(scores, d=8, K=3).pivot(index="task_id", columns="method", values=likelihood)
     expected = (wide["em-oracle"] - wide["em"]).mean()
-    assert rows_of(summary, method="em", d=8, K=3, metric=DEFICIT)["mean"].item() == pytest.approx(expected)
-    assert (rows_of(summary, method="em-oracle", metric=DEFICIT)["mean"] == 0).all()
+    metric = likelihood + DEFICIT
+    assert rows_of(summary, method="em", d=8, K=3, metric=metric)["mean"].item() == pytest.approx(expected)
+    assert (rows_of(summary, method="em-oracle", metric=metric)["mean"] == 0).all()
+
+
+def test_the_reference_evaluator_averages_over_the_tasks_that_it_keeps(scores):
+    some = rows_of(scores, method="em", d=8, K=3).copy()
+    dropped = some.task_id < 16
+    some["dropped_reference"] = dropped.astype(float)
+    some.loc[dropped, ["l2_error_reference", "log_likelihood_reference"]] = [1e9, -1e9]
+    found = summarise(some, resamples=10).set_index("metric")
+    for metric in ("l2_error_reference", "log_likelihood_reference"):
+        assert found.loc[metric, "mean"] == pytest.approx(some.loc[~dropped, metric].mean())
+        assert found.loc[metric, "low"] <= found.loc[metric, "mean"] <= found.loc[metric, "high"]
+    assert found.loc["dropped_reference", "mean"] == 0.25
+    assert found.loc["l2_error", "mean"] == pytest.approx(some["l2_error"].mean())
 
 
 def test_headline_averages_over_components(summary):

@@ -125,7 +125,8 @@ def test_the_reference_likelihood_takes_the_wrong_axis(make_mixture):
     found = metrics.mean_log_likelihood_reference(mixture, points)
     for task in range(4):
         joint = [
-            np.log(mixture.weights[task, k]) + multivariate_normal(mixture.means[task, k]).logpdf(points[task])
+            np.log(mixture.weights[task, k].item())
+            + multivariate_normal(mixture.means[task, k].numpy()).logpdf(points[task].numpy())
             for k in range(3)
         ]
         assert float(found[task]) == pytest.approx(sum(logsumexp(row) for row in joint) / 10)

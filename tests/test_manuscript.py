@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -11,50 +12,94 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from synthetic_scores import METHODS, probe_table, write_model, write_scores, write_theory
+from synthetic_scores import ALL_METHODS, METHODS, probe_table, write_model, write_scores, write_theory
 from tgmm.aggregate import aggregate
 from tgmm.errors import UserError
 from tgmm.figures.draw import draw_figure
 from tgmm.manuscript import build_paper, in_numerical_order, required_files
 from tgmm.tables.registry import write_table
+from tgmm.tables.sorted_floor import COLUMNS as FLOOR_COLUMNS
 
 SOURCE = Path(__file__).parents[1] / "paper"
 FAMILIES = ["isotropic-d8-n128-components", "isotropic-d32-n128-components"]
-TWINS = ["fig-effectiveness-accuracy", "fig-effectiveness-log-likelihood"]
+SHORT = ["tgmm-components-n32", "tgmm-components-n64"]
+ROBUST = [name for name in METHODS if name not in ("tgmm-matched", "tgmm-reference")]
+KINDS = {"smallest-weight": [0.1, 0.02], "student-t": [3, math.inf], "outliers": [0, 0.1], "wrong-k": [-1, 0, 1]}
+KINDS |= {"location": [0, 30], "scale": [0.25, 1, 4]}
+SHIFTS = [{"kind": kind, "values": values} for kind, values in KINDS.items()]
+PERTURBED = [{"kind": "mean", "values": [0, 5, 10]}]
+# Task set -> what its scores are made with.
+TASKSETS = {
+    "effectiveness": {"dimensions": (2, 8), "methods": [name for name in ALL_METHODS if "standardised" not in name]},
+    "sample-size": {"points": (32, 128, 256), "methods": [*ROBUST, *SHORT]},
+    "mean-shift": {"shifts": PERTURBED, "methods": [*METHODS]},
+    "robustness": {"shifts": SHIFTS, "methods": [name for name in ALL_METHODS if name in ROBUST or "stand" in name]},
+    "anisotropic": {"dimensions": (2, 8), "covariance": "anisotropic", "methods": ROBUST},
+}
+# Table -> its task set and what its settings have besides.
+TABLES = {
+    "tab-effectiveness": ("effectiveness", {"methods": [*METHODS]}),
+    "tab-effectiveness-full": ("effectiveness", {"metrics": ["l2_error", "l2_error_reference", "dropped_reference"]}),
+    "tab-backbone": ("effectiveness", {"methods": ["em", "tgmm-matched", "tgmm-mamba2", "tgmm-mamba2-causal"]}),
+    "tab-sample-size-shift": ("sample-size", {}),
+    "tab-mean-shift": ("mean-shift", {"shift": "mean"}),
+    "tab-shifts": ("robustness", {}),
+    "tab-anisotropic": ("anisotropic", {}),
+    "tab-anisotropic-full": ("anisotropic", {"metrics": ["l2_error", "scale_error"]}),
+}
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """A folder with the manuscript's source and all that it needs."""
+    """A folder with the manuscript's source and all that it needs; one drawing stands in for most figures."""
     root = tmp_path_factory.mktemp("study")
     shutil.copytree(SOURCE, root / "paper", ignore=shutil.ignore_patterns("build"))
     results = root / "results" / "smoke"
-    files = write_scores(results / "scores", dimensions=(2, 8), components=(2, 3), tasks=16, scale="smoke")
+    files = []
+    for name, options in TASKSETS.items():
+        cells = {"dimensions": (8,), "components": (2, 3), "tasks": 16, "scale": "smoke"} | options
+        files += write_scores(results / "scores" / name, taskset=name, **cells)
     aggregate(files, results / "summary.parquet", results / "summary.json", resamples=50)
-    histories = {name: write_model(results / "models" / name, name) / "history.csv" for name in FAMILIES}
-    common = {"taskset": "effectiveness", "methods": list(METHODS), "scale": "smoke"}
-    settings = common | {"kind": "metric-against-dimension", "metric": "l2_error"}
-    drawn, _ = draw_figure(settings, results / "summary.parquet", results / "figures/fig-effectiveness")
-    for name in TWINS:
-        shutil.copy(drawn, results / f"figures/{name}.pdf")
-    curves = {"kind": "training-curves", "families": FAMILIES, "scale": "smoke"}
-    draw_figure(curves, results / "summary.parquet", results / "figures/fig-training", histories)
-    table = common | {"kind": "score-table", "metric": "l2_error"}
-    write_table(table, results / "summary.parquet", results / "tables/tab-effectiveness")
-    theory = write_theory(results / "theory")
-    for name in ("em", "power"):
-        settings = {"kind": f"theorem-{name}", "scale": "smoke"}
-        draw_figure(settings, theory / f"{name}.csv", results / f"figures/fig-theorem-{name}")
+    write_theory(results / "theory")
+    write_floor(results / "theory/sorted-floor.csv")
+    write_tables(results)
     (results / "probes").mkdir()
-    probed = [probe_table(dimension) for dimension in (2, 8)]
-    for rows in probed:
+    for dimension in (2, 8):
+        rows = probe_table(dimension)
         rows.to_csv(results / f"probes/{rows.family.iloc[0]}.csv", index=False)
-    settings = {"kind": "probes", "families": [rows.family.iloc[0] for rows in probed], "scale": "smoke"}
-    sources = {name: results / f"probes/{name}.csv" for name in settings["families"]}
-    drawn, _ = draw_figure(settings, next(iter(sources.values())), results / "figures/fig-probes", sources)
-    shutil.copy(drawn, results / "figures/fig-probe-picture.pdf")
-    write_table({"kind": "theorem-sizes-table"}, theory / "sizes.csv", results / "tables/tab-theorem-sizes")
+    histories = {name: write_model(results / "models" / name, name) / "history.csv" for name in FAMILIES}
+    curves = {"kind": "training-curves", "families": FAMILIES, "scale": "smoke"}
+    drawn, _ = draw_figure(curves, results / "summary.parquet", results / "figures/fig-training", histories)
+    for path in required_files(root, "smoke"):
+        if path.suffix == ".pdf" and path != drawn:
+            shutil.copy(drawn, path)
     return root
+
+
+def write_tables(results: Path) -> None:
+    """Every table of the manuscript."""
+    for name, (taskset, more) in TABLES.items():
+        kind = "full-table" if "metrics" in more else "score-table"
+        settings = {"id": name, "kind": kind, "taskset": taskset, "scale": "smoke", "metric": "l2_error"}
+        settings |= {"methods": TASKSETS[taskset]["methods"]} | more
+        write_table(settings, results / "summary.parquet", results / "tables" / name)
+    write_table({"kind": "claims-table", "scale": "smoke"}, results / "summary.parquet", results / "tables/tab-claims")
+    theory = {
+        "tab-theorem-sizes": ("theorem-sizes-table", "sizes"),
+        "tab-sorted-floor": ("sorted-floor-table", "sorted-floor"),
+    }
+    for name, (kind, source) in theory.items():
+        write_table({"kind": kind}, results / f"theory/{source}.csv", results / "tables" / name)
+
+
+def write_floor(path: Path) -> None:
+    """Invented measurements of the sorted loss's floor."""
+    cells = [
+        {"d": d, "K": K, "approach": approach, "mean": 0.7 * K + 0.031 * d - 0.2 * (approach != "known labels")}
+        for d in (2, 8) for K in (2, 3) for approach in ("known labels", "importance sampling")
+    ]  # fmt: skip
+    rows = [dict.fromkeys(FLOOR_COLUMNS, 0.25) | {"N": 128, "n_tasks": 64, "seed": 2505} | cell for cell in cells]
+    pd.DataFrame(rows).assign(oracle_mean=0.02, effective_samples=612.4, few_samples=0.125).to_csv(path, index=False)
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +168,8 @@ def test_missing_artefact_is_named(root, tmp_path):
             build_paper("smoke", tmp_path / "none.pdf", root=root)
     finally:
         (tmp_path / "away.pdf").rename(figure)
-    with pytest.raises(UserError, match=r"missing: results/laptop/summary\.json \(and 9 more\)"):
+    others = len(required_files(root, "laptop")) - 1
+    with pytest.raises(UserError, match=rf"missing: results/laptop/summary\.json \(and {others} more\)"):
         build_paper("laptop", tmp_path / "none.pdf", root=root)
     assert not (tmp_path / "none.pdf").exists()
 
@@ -131,6 +177,8 @@ def test_missing_artefact_is_named(root, tmp_path):
 def test_required_files_are_those_that_the_source_calls_for(root):
     names = {path.name for path in required_files(root, "smoke")}
     assert {"summary.json", "tab-effectiveness.csv", "fig-training.pdf", "fig-effectiveness.pdf"} <= names
+    assert {"tab-claims.csv", "tab-sorted-floor.csv", "em.csv", "power.csv", "fig-shifts-accuracy.pdf"} <= names
+    assert all(path.is_file() for path in required_files(root, "smoke"))
 
 
 def test_typst_errors_are_one_line(root, tmp_path):
@@ -151,3 +199,110 @@ def test_theorems_are_shown_with_their_measurements(paper):
     text = words(paper)
     assert "The theorems as programs" in text
     assert "at 𝑊 = 512" in text or "at W = 512" in text
+
+
+# --- claims --------------------------------------------------------------------------------------------------------
+
+
+def changed_study(root: Path, folder: Path) -> Path:
+    """A copy of the study, to change its results."""
+    return Path(shutil.copytree(root, folder / "study"))
+
+
+def counted(claims: pd.DataFrame, theorems: int = 2) -> str:
+    """What the manuscript says of the verdicts."""
+    counts = claims.verdict.value_counts()
+    own = counts.get("reproduced", 0) + theorems
+    changed = counts.get("reproduced with a changed recipe", 0)
+    lost = counts.get("not reproduced", 0) + 2 - theorems
+    total = len(claims) + 2
+    return (
+        f"Of {total} claims, {own} are reproduced, {changed} are reproduced with a changed recipe, {lost} are not "
+        f"reproduced and {total - own - changed - lost} are not tested"
+    )
+
+
+def test_every_claim_stands_with_its_verdict_and_figure(root, paper):
+    text = words(paper)
+    claims = pd.read_csv(root / "results/smoke/tables/tab-claims.csv")
+    assert counted(claims) in text
+    for claim in claims.itertuples():
+        assert claim.text.split()[0] in text
+        assert f"{claim.cells_hold} of {claim.cells}" in text
+    assert "Theorem 1: a transformer" in text
+
+
+def test_verdicts_follow_the_results(root, tmp_path):
+    """Other verdicts, and a theorem that fails, change what is said."""
+    study = changed_study(root, tmp_path)
+    path = study / "results/smoke/tables/tab-claims.csv"
+    claims = pd.read_csv(path, keep_default_na=False)
+    claims.loc[claims.index % 2 == 0, "verdict"] = "reproduced"
+    claims.to_csv(path, index=False)
+    theory = study / "results/smoke/theory/em.csv"
+    em = pd.read_csv(theory)
+    em.loc[em.W.eq(em.W.max()) & em.L.eq(em.L.max()) & ~em.exact, "largest"] = 0.5
+    em.to_csv(theory, index=False)
+    text = words(build_paper("smoke", tmp_path / "paper.pdf", root=study))
+    assert counted(claims, theorems=1) in text
+    assert counted(pd.read_csv(root / "results/smoke/tables/tab-claims.csv")) not in text
+
+
+def test_dependence_on_the_evaluator_and_on_the_single_start_is_read_from_the_claims(root, tmp_path):
+    study = changed_study(root, tmp_path)
+    path = study / "results/smoke/tables/tab-claims.csv"
+    claims = pd.read_csv(path, keep_default_na=False).assign(
+        verdict="reproduced", recipe="reference", reference_evaluator="reference: yes (2 of 2 cells)",
+        strong_baseline="reference: yes (2 of 2 cells)",
+    )  # fmt: skip
+    claims.to_csv(path, index=False)
+    firm = words(build_paper("smoke", tmp_path / "firm.pdf", root=study))
+    assert "No answer changes when the reference evaluator scores the same estimates" in firm
+    assert "these no longer hold" not in firm
+    weak = claims.claim == "local-optima"
+    claims.loc[weak, ["reference_evaluator", "strong_baseline"]] = "reference: in part (1 of 2 cells)"
+    claims.to_csv(path, index=False)
+    text = words(build_paper("smoke", tmp_path / "weak.pdf", root=study))
+    assert re.search(r"the answer changes under the reference evaluator for: below EM for \S+ > 2\.", text)
+    assert re.search(r"these no longer hold in every cell: below EM for \S+ > 2\.", text)
+
+
+# --- tables, shifts, gaps ------------------------------------------------------------------------------------------
+
+
+def test_tables_name_their_cells_by_what_varies(root, paper):
+    text = words(paper)
+    for name in ("unequal weights", "heavier tails", "outliers", "moved data", "other units"):
+        assert name in text
+    for table in ("tab-mean-shift", "tab-shifts", "tab-sample-size-shift", "tab-anisotropic", "tab-backbone"):
+        rows = pd.read_csv(root / f"results/smoke/tables/{table}.csv")
+        for value in rows.loc[rows.status == "ok", "mean"]:
+            assert written(value) in text
+
+
+def test_floor_of_the_sorted_loss_is_that_of_the_results(root, paper):
+    rows = pd.read_csv(root / "results/smoke/theory/sorted-floor.csv")
+    known = rows[(rows.d == 8) & (rows.approach == "known labels")]["mean"].mean()
+    assert f"the minimiser given the labels has an error of {written(known)}" in words(paper)
+
+
+def test_results_with_gaps_still_make_a_paper(root, tmp_path):
+    """No network but the component one, no family of several sample sizes, no record of any training."""
+    study = changed_study(root, tmp_path)
+    results = study / "results/smoke"
+    shutil.rmtree(results / "models")
+    for path in (results / "tables").glob("tab-*.csv"):
+        rows = pd.read_csv(path)
+        if "status" in rows:
+            gone = rows.method.str.startswith("tgmm") & (rows.method != "tgmm-components")
+            rows.loc[gone, "status"], rows.loc[gone, ["mean", "low", "high", "median"]] = "gap", math.nan
+            rows.to_csv(path, index=False)
+    path = results / "summary.json"
+    numbers = json.loads(path.read_text())
+    for name in [name for name in numbers if name != "meta"]:
+        for methods in numbers[name].values():
+            for method in [method for method in methods if method.startswith("tgmm")]:
+                del methods[method]
+    path.write_text(json.dumps(numbers))
+    text = words(build_paper("smoke", tmp_path / "paper.pdf", root=study))
+    assert "lacks a score, so the comparison is not made" in text

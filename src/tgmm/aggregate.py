@@ -97,7 +97,8 @@ def _refuse_duplicates(scores: pd.DataFrame) -> None:
     repeated = scores.duplicated([*CELL, "task_id", *METHOD])
     if repeated.any():
         row = scores[repeated].iloc[0]
-        cell = f"{row['taskset']}-d{row['d']} k{row['K']}-n{row['N']} {row['shift']} {row['shift_value']:g}"
+        shift = "" if row["shift"] == "none" else f" {row['shift']} {row['shift_value']:g}"
+        cell = f"{row['taskset']}-d{row['d']} k{row['K']}-n{row['N']}{shift}"
         raise UserError(f"{row['file']}: task {row['task_id']} of {cell} is scored twice for method '{row['method']}'")
 
 

@@ -11,8 +11,13 @@ from pathlib import Path
 from tgmm.errors import UserError
 from tgmm.files import atomic_path
 
-ARTEFACT_CALL = re.compile(r"#?result-(figure|table)\(\"([\w-]+)\"\)")
-SUFFIXES = {"figure": "figures/{}.pdf", "table": "tables/{}.csv"}
+RESULT_CALL = re.compile(r"\b(result-figure|result-table|scores|measured)\(\"([\w-]+)\"")
+FILES = {
+    "result-figure": "figures/{}.pdf",
+    "result-table": "tables/{}.csv",
+    "scores": "tables/{}.csv",
+    "measured": "theory/{}.csv",
+}
 
 
 def build_paper(scale: str, out: str | Path, *, root: str | Path = ".") -> Path:
@@ -45,11 +50,11 @@ def build_paper(scale: str, out: str | Path, *, root: str | Path = ".") -> Path:
 
 
 def required_files(root: Path, scale: str) -> list[Path]:
-    """The results that the manuscript shows: the summary, and every artefact that its sources call for by id."""
-    sources = [root / "paper" / "main.typ", *sorted((root / "paper" / "sections").glob("*.typ"))]
-    refuse_missing(root, sources[:1])
-    calls = [call for source in sources for call in ARTEFACT_CALL.findall(source.read_text(encoding="utf-8"))]
-    names = [SUFFIXES[kind].format(name) for kind, name in calls]
+    """The results that the manuscript shows: the summary, and whatever its sources call for by id."""
+    main, *others = (root / "paper" / "main.typ", *sorted((root / "paper").glob("**/*.typ")))
+    refuse_missing(root, [main])
+    calls = [call for source in others for call in RESULT_CALL.findall(source.read_text(encoding="utf-8"))]
+    names = [FILES[kind].format(name) for kind, name in calls]
     return [root / "results" / scale / name for name in dict.fromkeys(["summary.json", *names])]
 
 

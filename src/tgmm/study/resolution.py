@@ -198,7 +198,7 @@ class Study:
                 "test_tasks": self.config["test_tasks"],
             }
         if "families" in entry:
-            settings["validation_tasks"] = self.config["validation_tasks"]
+            settings |= {"validation_tasks": self.config["validation_tasks"], "seed": self.config["seed"]}
         return settings
 
     def summary_settings(self) -> dict:
