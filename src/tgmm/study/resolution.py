@@ -66,14 +66,15 @@ class Study:
         return self.config["methods"][method]["kind"] != "tgmm" or self.family_of(method, taskset) is not None
 
     def artefact_scores(self, artefact: str) -> list[tuple[str, str]]:
-        """(file of tasks, method) of every score that an artefact shows."""
+        """(file of tasks, method) of every score that an artefact asks for; one without a task set takes what there is."""
         entry = self.config["artefacts"][artefact]
-        shown = [entry["taskset"]] if "taskset" in entry else entry.get("tasksets", {}).values()
         return [
             (taskset, method)
             for taskset, (name, dimension) in self.tasksets.items()
             for method in entry.get("methods", ())
-            if name in shown and dimension in (entry.get("d") or [dimension]) and self.applies(method, taskset)
+            if name == entry.get("taskset")
+            and dimension in (entry.get("d") or [dimension])
+            and self.applies(method, taskset)
         ]
 
     @cached_property
