@@ -66,7 +66,7 @@ class Study:
         return self.config["methods"][method]["kind"] != "tgmm" or self.family_of(method, taskset) is not None
 
     def artefact_scores(self, artefact: str) -> list[tuple[str, str]]:
-        """(file of tasks, method) of every score that an artefact asks for; without a task set it takes what there is."""
+        """(file of tasks, method) of every score that an artefact asks for: none without a task set of its own."""
         entry = self.config["artefacts"][artefact]
         return [
             (taskset, method)
