@@ -120,6 +120,17 @@ def test_a_failure_hides_even_finite_numbers(tasks):
     assert scores[scores.task_id == 0][METRICS].isna().all(axis=None)
 
 
+def test_the_spectral_method_does_not_apply_to_anisotropic_tasks():
+    tasks = sample_taskset({
+        "taskset": "toy", "covariance": "anisotropic", "dimension": 4, "n_components": [2], "n_points": [32],
+        "tasks": 3, "heldout_points": 8, "seed": 1,
+    })  # fmt: skip
+    scores = score(tasks, kind="spectral")
+    assert scores.failed.all()
+    assert scores.failure_reason.str.startswith("not applicable to unequal covariances").all()
+    assert scores[METRICS].isna().all(axis=None)
+
+
 def test_the_spectral_method_says_why_it_cannot_find_more_components_than_dimensions(tasks):
     scores = score(tasks, kind="spectral")
     impossible, possible = scores[scores.K == 3], scores[scores.K == 2]

@@ -58,8 +58,9 @@ def build_method(settings: dict[str, Any], covariance: str, model: Path | None, 
         )  # fmt: skip
     if kind == "spectral":
         return lambda task: estimate_spectral(
-            task.points.to(device, torch.float64), task.n_components, seed=task.seed, index=task.index.to(device)
-        )
+            task.points.to(device, torch.float64), task.n_components, seed=task.seed, index=task.index.to(device),
+            covariance=covariance,
+        )  # fmt: skip
     if kind == "tgmm":
         if model is None:
             raise UserError(f"method '{settings.get('method')}' is a trained network: name its folder with --model")

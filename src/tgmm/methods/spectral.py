@@ -35,6 +35,9 @@ REASONS = (
     "the whitened third moment has a component that is not positive",
     "the estimates are not all finite",
 )
+# Why the method cannot apply at all.
+TOO_MANY = "K={k} exceeds d={d}: K means in fewer than K dimensions are linearly dependent"
+UNEQUAL = "not applicable to unequal covariances: the moments need one spherical covariance common to all components"
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,9 @@ class SpectralSettings:
 
 @one_thread()
 def estimate_spectral(
-    points: Tensor, n_components: int, settings: SpectralSettings | None = None, *, seed: int, index: Tensor
-) -> FitResult:
+    points: Tensor, n_components: int, settings: SpectralSettings | None = None, *, seed: int, index: Tensor,
+    covariance: str = "isotropic",
+) -> FitResult:  # fmt: skip
     """Moment estimates of every task.
 
     Parameters
@@ -65,6 +69,8 @@ def estimate_spectral(
     points : Tensor (B, N, d).
     n_components : K. For K > d every task is a failure, with the reason.
     seed, index : what the restarts depend on: an int and an int64 Tensor (B,) of task indices.
+    covariance : of the tasks. The moments determine the means only where all components share one spherical
+        covariance, so every "anisotropic" task is a failure, with the reason.
 
     Returns
     -------
@@ -78,8 +84,10 @@ def estimate_spectral(
     settings = settings or SpectralSettings()
     _check(points, n_components, settings, index)
     n_tasks, n_points, dimension = points.shape
+    if covariance != "isotropic":
+        return _inapplicable(points, n_components, UNEQUAL)
     if n_components > dimension:
-        return _inapplicable(points, n_components)
+        return _inapplicable(points, n_components, TOO_MANY.format(k=n_components, d=dimension))
     width = n_points * n_components**2 + n_points * dimension + 3 * dimension**2 + settings.restarts * n_components**2
     size = max(1, CHUNK_ELEMENTS.get(points.device.type, CHUNK_ELEMENTS["cpu"]) // width)
     index = index.to(points.device)
@@ -134,7 +142,7 @@ def estimate_from_moments(
     FitResult as of :func:`estimate_spectral`.
     """
     if n_components > first.shape[1]:
-        return _inapplicable(second, n_components)
+        return _inapplicable(second, n_components, TOO_MANY.format(k=n_components, d=first.shape[1]))
     index = torch.arange(len(first), device=first.device) if index is None else index
     settings = settings or SpectralSettings()
     return _result(*_from_moments(first, second, third, variance, n_components, settings, seed, index))
@@ -242,11 +250,10 @@ def _result(weights: Tensor, means: Tensor, codes: Tensor) -> FitResult:
     return FitResult(mixture, torch.zeros_like(codes), failures)
 
 
-def _inapplicable(points: Tensor, n_components: int) -> FitResult:
-    """Failures throughout, for K > d."""
+def _inapplicable(points: Tensor, n_components: int, reason: str) -> FitResult:
+    """Failures throughout, for one reason."""
     n_tasks, _, dimension = points.shape
     nan = torch.full((n_tasks, n_components, dimension), torch.nan, dtype=torch.float64, device=points.device)
-    reason = f"K={n_components} exceeds d={dimension}: K means in fewer than K dimensions are linearly dependent"
     iterations = torch.zeros(n_tasks, dtype=torch.int64, device=points.device)
     return FitResult(Mixture(nan[..., 0].clone(), nan), iterations, dict.fromkeys(range(n_tasks), reason))
 
