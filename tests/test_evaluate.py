@@ -202,7 +202,11 @@ def test_anisotropic_scales_are_scored():
 def test_written_scores_come_back(tasks, tmp_path):
     scores = score(tasks, kind="spectral")
     write_scores(tmp_path / "deep" / "scores.parquet", scores)
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "deep" / "scores.parquet"), scores)
+    again = pd.read_parquet(tmp_path / "deep" / "scores.parquet")
+    pd.testing.assert_frame_equal(again, scores, check_dtype=False, rtol=1e-6)
+    assert (again.dtypes[[*METRICS, "seconds"]] == "float32").all()
+    others = [name for name in COLUMNS if name not in (*METRICS, "seconds")]
+    pd.testing.assert_frame_equal(again[others], scores[others])
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["scores.parquet"]
 
 

@@ -158,6 +158,7 @@ def score_estimates(
 
 
 def write_scores(path: Path, scores: pd.DataFrame) -> None:
-    """Write scores as parquet, whole or not at all."""
+    """Write scores as parquet, whole or not at all; measurements in single precision, which halves the file."""
+    compact = scores.astype(dict.fromkeys([*METRICS, "seconds"], "float32"))
     with atomic_path(path) as temporary:
-        scores.to_parquet(temporary, index=False)
+        compact.to_parquet(temporary, index=False, compression="zstd")

@@ -46,7 +46,7 @@ RULES = {
     "mathtext.fontset": "dejavusans",
     "pdf.fonttype": 42,
     "pdf.compression": 9,
-    "savefig.dpi": 220,
+    "savefig.dpi": 200,
     "svg.hashsalt": "tgmm",
 }
 

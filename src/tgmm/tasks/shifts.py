@@ -56,6 +56,11 @@ class Shift:
         return "" if self.kind == "none" else f"-{self.kind}{self.value:+g}"
 
     @property
+    def moves_parameters(self) -> bool:
+        """Whether the true parameters differ from those of the unshifted tasks, and not the points alone."""
+        return self.kind in ("mean", "smallest-weight")
+
+    @property
     def extra_components(self) -> int:
         """How many components too many a method is asked for."""
         return int(self.value) if self.kind == "wrong-k" else 0

@@ -143,7 +143,7 @@ def save_taskset(path: Path, taskset: TaskSet) -> None:
         parts = {"weights": cell.mixture.weights, "means": cell.mixture.means, "index": cell.index}
         if cell.mixture.standard_deviations is not None:
             parts["standard_deviations"] = cell.mixture.standard_deviations
-        group = f"k{cell.n_components}{cell.shift.name}"
+        group = f"k{cell.n_components}{cell.shift.name if cell.shift.moves_parameters else ''}"
         tensors.update({f"{group}.{part}": tensor.clone() for part, tensor in parts.items()})
         cells[cell.name] = {
             "group": group, "shift": asdict(cell.shift), "seed": cell.seed, "n_points": cell.n_points,
