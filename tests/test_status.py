@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import random
+import select
 import shutil
 import signal
 import subprocess
@@ -406,17 +407,20 @@ def test_a_study_of_which_nothing_is_trained_needs_no_torch(study):
     assert result.stdout.count("queued") == 2  # not a terminal: it prints once, also to a watcher
 
 
-def read_to_the_end(terminal: int) -> bytes:
-    """All that is still written to a terminal until its last writer has closed it."""
-    text = b""
-    while True:
+def read_to_the_end(terminal: int, seconds: float = 60.0) -> bytes:
+    """All that is still written to a terminal until its last writer has closed it, or time is up."""
+    text, deadline = b"", time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not select.select([terminal], [], [], 1.0)[0]:
+            continue
         try:
             part = os.read(terminal, 65536)
         except OSError:  # Linux's way to say that nobody holds the other end
-            return text
+            break
         if not part:
-            return text
+            break
         text += part
+    return text
 
 
 def test_watching_refreshes_until_control_c_and_ends_well(study, monkeypatch):
