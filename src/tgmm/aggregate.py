@@ -141,14 +141,14 @@ def add_deficits(scores: pd.DataFrame) -> pd.DataFrame:
 
 def _summarise_cell(rows: pd.DataFrame, metrics: list[str], resamples: int, seed: int) -> pd.DataFrame:
     failed = rows["failed"].to_numpy(bool)
-    usable = rows.loc[~failed]
-    kept = usable.loc[usable["dropped_reference"] != 1.0, REFERENCE]
-    parts = [
-        _statistics(usable[[name for name in metrics if name not in REFERENCE]], resamples, seed),
-        _statistics(kept, resamples, seed),
-    ]
+    usable = rows.loc[~failed, metrics]
+    table = _statistics(usable, resamples, seed)
+    kept = (usable["dropped_reference"] != 1.0).to_numpy()
+    if not kept.all():
+        others = table[~table["metric"].isin(REFERENCE)]
+        parts = [others, _statistics(usable.loc[kept, REFERENCE], resamples, seed)]
+        table = pd.concat(parts, ignore_index=True).set_index("metric").loc[metrics].reset_index()
     reasons = rows.loc[failed, "failure_reason"].mode()
-    table = pd.concat(parts, ignore_index=True).set_index("metric").loc[metrics].reset_index()
     return table.assign(
         n_tasks=len(rows),
         n_failed=int(failed.sum()),

@@ -33,7 +33,8 @@ def test_every_score_has_a_row_for_every_task(study, results):
     for taskset, method in study.scores:
         scores = pd.read_parquet(results / f"scores/{taskset}/{method}.parquet")
         settings = study.task_settings(taskset)
-        cells = len(settings["n_components"]) * len(settings["n_points"])
+        shifts = sum(len(shift["values"]) for shift in settings.get("shifts", ())) or 1
+        cells = len(settings["n_components"]) * len(settings["n_points"]) * shifts
         assert list(scores.columns) == list(COLUMNS)
         assert len(scores) == cells * settings["tasks"]
         assert (scores.failure_reason != "").equals(scores.failed)
@@ -46,7 +47,7 @@ def test_the_oracle_is_the_floor_and_never_fails(study, results):
     for taskset in study.tasksets:
         oracle = pd.read_parquet(results / f"scores/{taskset}/em-oracle.parquet")
         assert not oracle.failed.any()
-        assert oracle.l2_error.median() < 0.15
+        assert oracle.l2_error.median() < (0.15 if (oracle.covariance == "isotropic").all() else 0.4)
 
 
 def test_models_come_with_their_record(study, results):
