@@ -14,7 +14,8 @@ check_syntax("config.yaml")
 configfile: "config.yaml"
 
 
-STUDY = open_study(config)
+PLAN = open_plan(open_study(config))
+STUDY = PLAN.study
 
 
 report: "workflow/report/workflow.rst"
@@ -30,6 +31,7 @@ include: "workflow/rules/baselines.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/theory.smk"
 include: "workflow/rules/probes.smk"
+include: "workflow/rules/recipes.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/paper.smk"
@@ -43,6 +45,7 @@ rule all:
         SCORES,
         MEASUREMENTS,
         PROBES,
+        RECIPE_STUDY,
         FIGURES,
         TABLES,
         PAPER,

@@ -13,6 +13,7 @@ import pandas as pd
 # What the study's questions need, by the part of a file's path that gives it away; the first that matches counts.
 PARTS = {
     "test tasks": "/tasks/",
+    "recipe study": "/recipes/",
     "training: Mamba2": "-mamba2",
     "training: grid of the backbone's scale": "-components-w",
     "training: anisotropic tasks": "models/anisotropic",

@@ -12,7 +12,8 @@ from tgmm.losses import training_loss
 from tgmm.models.estimate import LogEstimate, component_slots
 from tgmm.models.pooled import AttentivePooling
 from tgmm.models.settings import NetworkSettings
-from tgmm.tasks.sampler import TaskBatch, sample_training_batch
+from tgmm.tasks.stream import TaskBatch
+from tgmm.train.loop import training_stream
 from tgmm.train.settings import TrainingSettings
 
 
@@ -64,28 +65,20 @@ class PlainLoop:
         self.settings, self.device, self.steps = settings, device, 0
         self.network = PlainNetwork(settings.network).to(device)
         self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
+        self.stream = training_stream(settings, device)
 
     def train(self, seconds: float) -> int:
         """Train for so long, at least one step; the number of steps taken."""
         before, end = self.steps, time.perf_counter() + seconds
         while self.steps == before or time.perf_counter() < end:
-            self.step(self.sample(self.steps))
+            self.step(self.stream.batch(self.steps))
             self.steps += 1
         return self.steps - before
-
-    def sample(self, step: int) -> TaskBatch:
-        """The tasks of a step."""
-        settings = self.settings
-        return sample_training_batch(
-            settings.seed, step, settings.training.batch, dimension=settings.dimension,
-            covariance=settings.covariance, n_components=settings.n_components, longest=settings.longest,
-            device=self.device,
-        )  # fmt: skip
 
     def step(self, batch: TaskBatch) -> float:
         """One step of the optimiser; the loss before it."""
         estimates = self.network(batch.points, batch.n_components)
-        loss, _ = training_loss(estimates, batch.mixture, batch.n_components, self.settings.loss)
+        loss, _ = training_loss(estimates, batch, self.settings.loss)
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()

@@ -1,9 +1,10 @@
 """Training speed: this project's trainer beside a plain Hugging Face loop, in turns within one run.
 
-Run from the repository's root: ``python benchmarks/training.py --threads 1``. Contestants train in short rounds whose
-order rotates, so that other work on the machine hits all alike; ratios are taken within each round. A round of the
-project's trainer ends with saving a state, which its time includes. ``--losses 6400`` instead trains every recipe
-twice from the same weights, with plain and with fused attention, and prints both final losses.
+Run from the repository's root: ``python benchmarks/training.py --cores 2``. Contestants train in short rounds whose
+order rotates, so that other work on the machine hits all alike; ratios are taken within each round. With several cores
+the plain loop gets a thread on each, and the project's trainer a family on each, which is how its workflow trains. A
+round of the project's trainer ends with saving a state, which its time includes. ``--losses 6400`` instead trains every
+recipe twice from the same weights, with plain and with fused attention, and prints both final losses.
 """
 
 from __future__ import annotations
@@ -13,26 +14,30 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 import typer
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from crew import Contestant, Crew
 from matrix_rate import DTYPES, matrix_rate, synchronise
-from plain_loop import PlainLoop
+from plain_loop import PlainLoop, PlainNetwork
 from tgmm.devices import resolve_device
 from tgmm.errors import UserError, unknown_name
 from tgmm.loss_kinds import LOSSES
+from tgmm.models.network import build_network
 from tgmm.models.settings import NetworkSettings
 from tgmm.study import Study, load_study
 from tgmm.study.resolution import known
-from tgmm.tasks.sampler import TaskBatch
+from tgmm.tasks.stream import TaskBatch
 from tgmm.train.cost import training_flops
 from tgmm.train.interrupt import InterruptRequest
-from tgmm.train.loop import Trainer
+from tgmm.train.loop import Trainer, training_stream
 from tgmm.train.settings import TrainingSettings
 from tgmm.train.validation import ValidationSet
 
@@ -64,6 +69,21 @@ class ProjectTrainer:
         before = self.trainer.record.step
         self.trainer.run(None, Silent(), InterruptRequest(), seconds)
         return self.trainer.record.step - before
+
+
+def build_trainer(settings: TrainingSettings, device: torch.device, work: Path) -> ProjectTrainer:
+    return ProjectTrainer(settings, work, device)
+
+
+def build_plain(settings: TrainingSettings, device: torch.device, _work: Path) -> PlainLoop:
+    return PlainLoop(settings, device)
+
+
+def contestant(name: str, build: Callable[[Path], Contestant], work: Path, cores: int) -> Contestant:
+    """In this process; or on several cores, the plain loop by threads and the others by processes."""
+    if cores == 1:
+        return build(work / name)
+    return Crew(build, processes=1, threads=cores) if name == PLAIN else Crew(build, processes=cores, threads=1)
 
 
 def recipe_settings(study: Study, recipe: str, sizes: dict[str, int], tasks: int) -> TrainingSettings:
@@ -103,7 +123,7 @@ def typical_batch(batch: TaskBatch, longest: int) -> TaskBatch:
     return replace(batch, points=batch.points.repeat(1, 2, 1)[:, : round(0.75 * longest)])
 
 
-def tasks_per_second(contestant: PlainLoop | ProjectTrainer, seconds: float, batch: int, device: torch.device) -> float:
+def tasks_per_second(contestant: Contestant, seconds: float, batch: int, device: torch.device) -> float:
     """Speed over one round."""
     synchronise(device)
     start = time.perf_counter()
@@ -113,7 +133,7 @@ def tasks_per_second(contestant: PlainLoop | ProjectTrainer, seconds: float, bat
 
 
 def measure(
-    contestants: dict[str, PlainLoop | ProjectTrainer], rounds: int, seconds: float, batch: int, device: torch.device
+    contestants: dict[str, Contestant], rounds: int, seconds: float, batch: int, device: torch.device
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Every contestant's speed in every round, tasks/s, and the largest matrix rates seen between them, FLOP/s."""
     names = list(contestants)
@@ -194,6 +214,7 @@ def main(
     losses: int = typer.Option(0, min=0, help="Compare losses after so many tasks; nothing is timed then."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     threads: int = typer.Option(0, min=0, help="Threads of torch; 0 leaves its default."),
+    cores: int = typer.Option(1, min=1, help="More than one: a thread of the plain loop, or a family, on each."),
     config: Path = typer.Option(Path("config.yaml"), help="The study that has the recipes."),
 ) -> None:
     """Compare the two and print the ratio of their speeds."""
@@ -206,15 +227,18 @@ def main(
     if losses:
         compare_losses(chosen, processor)
         return
-    plain = PlainLoop(plain_settings(next(iter(chosen.values())), loss), processor)
-    typical = typical_batch(plain.sample(0), points)
-    flops = {PLAIN: training_flops(plain.network, typical, loss)}
+    plain = plain_settings(next(iter(chosen.values())), loss)
+    typical = typical_batch(training_stream(plain, processor).batch(0), points)
+    flops = {PLAIN: training_flops(PlainNetwork(plain.network).to(processor), typical, loss)}
+    builders: dict[str, Callable[[Path], Contestant]] = {PLAIN: partial(build_plain, plain, processor)}
+    for name, settings in chosen.items():
+        builders[name] = partial(build_trainer, settings, processor)
+        flops[name] = training_flops(build_network(settings.network).to(processor), typical, settings.loss)
     with tempfile.TemporaryDirectory() as work:
-        contestants: dict[str, PlainLoop | ProjectTrainer] = {PLAIN: plain}
-        for name, settings in chosen.items():
-            contestants[name] = ProjectTrainer(settings, Path(work) / name, processor)
-            flops[name] = training_flops(contestants[name].network, typical, settings.loss)
+        contestants = {name: contestant(name, build, Path(work), cores) for name, build in builders.items()}
         typer.echo(f"{rounds} rounds, {seconds:g} s a contestant; median (range); the plain loop's loss is {loss}")
+        if cores > 1:
+            typer.echo(f"{cores} cores: {cores} threads of the plain loop, {cores} families of the others")
         report(*measure(contestants, rounds, seconds, batch, processor), flops)
 
 

@@ -15,6 +15,8 @@ from synthetic_scores import TOO_MANY_COMPONENTS, method_scores, write_scores
 from tgmm.aggregate import (
     DEFICIT,
     LIKELIHOODS,
+    METRICS,
+    REFERENCE,
     SUMMARY_COLUMNS,
     aggregate,
     bootstrap_interval,
@@ -56,6 +58,60 @@ def test_statistics_equal_those_of_pandas(summary, scores, metric):
     np.testing.assert_allclose(found["mean"], expected["mean"], rtol=1e-12)
     np.testing.assert_allclose(found["median"], expected["50%"], rtol=1e-12)
     np.testing.assert_allclose(found["quantile_90"], expected["90%"], rtol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def random_scores() -> pd.DataFrame:
+    """Cells of unlike size with failures, values that are missing or infinite, and tasks dropped by the evaluator."""
+    rng = np.random.default_rng(11)
+    cells = []
+    for cell, tasks in enumerate((1, 7, 7, 40, 40, 40)):
+        table = method_scores("em", dimensions=(8,), components=(2 + cell,), tasks=tasks)
+        table[METRICS] = rng.lognormal(size=(tasks, len(METRICS)))
+        table["dropped_reference"] = rng.choice([0.0, 1.0, np.nan], size=tasks, p=[0.7, 0.2, 0.1])
+        table["failed"] = rng.random(tasks) < (0.0, 0.3, 0.0, 1.0, 0.4, 0.1)[cell]
+        table["failure_reason"] = np.where(table["failed"], rng.choice(["singular", "diverged"], size=tasks), "")
+        table.loc[table["failed"], METRICS[:8]] = np.nan
+        table.loc[table.index[-1:], "log_likelihood_heldout"] = np.nan if cell % 2 else -np.inf
+        cells.append(table)
+    return pd.concat(cells).sample(frac=1, random_state=2, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def random_summary(random_scores) -> pd.DataFrame:
+    return summarise(random_scores, resamples=300, seed=4)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_summary_equals_a_plain_computation_for_each_cell(random_summary, random_scores, metric):
+    summary = rows_of(random_summary, metric=metric).set_index("K")
+    assert list(summary.index) == sorted(random_scores["K"].unique())
+    for components, found in summary.iterrows():
+        rows = rows_of(random_scores, K=components)
+        reasons = list(rows.loc[rows.failed, "failure_reason"])
+        assert (found.n_tasks, found.n_failed) == (len(rows), len(reasons))
+        assert found.failure_share == len(reasons) / len(rows)
+        assert found.failure_reason == max(sorted(set(reasons)), key=reasons.count, default="")
+        kept = rows[~rows.failed & ~(metric in REFERENCE and rows.dropped_reference == 1)]
+        expected = plain_statistics(kept[metric].to_numpy(float), resamples=300, seed=4)
+        np.testing.assert_allclose([found[name] for name in expected], list(expected.values()), rtol=1e-12)
+
+
+def plain_statistics(values: np.ndarray, resamples: int, seed: int) -> dict[str, float]:
+    """Statistics of one sample by numpy and scipy alone."""
+    names = ("mean", "median", "quantile_90", "low", "high")
+    if len(values) == 0 or np.isnan(values).any():
+        return dict.fromkeys(names, np.nan)
+    if np.isinf(values).any():
+        ordered = np.sort(values)
+        median, upper = (ordered[int(np.ceil(share * (len(values) - 1)))] for share in (0.5, 0.9))
+        return dict(zip(names, (np.mean(values), median, upper, np.nan, np.nan), strict=True))
+    counts = np.random.default_rng([seed, len(values)]).multinomial(
+        len(values), np.full(len(values), 1 / len(values)), size=resamples
+    )
+    means = [np.repeat(values, row).mean() for row in counts]
+    low, high = scipy.stats.mstats.mquantiles(means, [0.025, 0.975], alphap=1, betap=1)
+    return dict(zip(names, (np.mean(values), np.median(values), np.quantile(values, 0.9), low, high), strict=True))
 
 
 def test_interval_agrees_with_scipy():

@@ -70,14 +70,14 @@ def test_the_plain_loop_and_the_reference_do_the_same_work(monkeypatch):
     from plain_loop import PlainNetwork
     from tgmm.models.network import build_network, count_parameters
     from tgmm.models.settings import NetworkSettings
-    from tgmm.tasks.sampler import sample_training_batch
+    from tgmm.tasks.stream import TaskStream
     from tgmm.train.cost import training_flops
 
     settings = NetworkSettings("gpt2", 2, (2, 3), width=16, blocks=2, heads=2, positions=16)
     plain, ours = PlainNetwork(settings), build_network(settings)
     assert plain.backbone.config._attn_implementation == "eager"
     assert count_parameters(plain) == count_parameters(ours) + settings.width  # GPT-2's vocabulary of one word
-    batch = sample_training_batch(1, 0, 4, dimension=2, covariance="isotropic", n_components=(2, 3), longest=16)
+    batch = TaskStream(1, 4, dimension=2, covariance="isotropic", n_components=(2, 3), longest=16).batch(0)
     assert training_flops(plain, batch, "sorted") == pytest.approx(training_flops(ours, batch, "sorted"), rel=0.01)
 
 

@@ -15,7 +15,7 @@ from tgmm import metrics
 from tgmm.evaluate import build_method, score_estimates, score_taskset
 from tgmm.methods.standardise import typical_spread
 from tgmm.mixture import Mixture, log_density, rescaled
-from tgmm.tasks.sampler import sample_training_batch
+from tgmm.tasks.stream import TaskStream
 from tgmm.tasks.taskset import sample_taskset
 
 CPU = torch.device("cpu")
@@ -144,8 +144,6 @@ def test_rescaling_a_mixture_moves_its_density(make_mixture):
 
 @pytest.mark.parametrize("covariance", ["isotropic", "anisotropic"])
 def test_the_typical_spread_is_that_of_training_tasks(covariance):
-    batch = sample_training_batch(
-        5, 0, 800, dimension=3, covariance=covariance, n_components=(3,), longest=256
-    )  # fmt: skip
+    batch = TaskStream(5, 800, dimension=3, covariance=covariance, n_components=(3,), longest=256).batch(0)
     spread = (batch.points - batch.points.mean(1, keepdim=True)).square().mean().sqrt()
     assert typical_spread(3, 3, covariance) == pytest.approx(float(spread), rel=0.03)

@@ -116,3 +116,12 @@ def test_same_input_gives_the_same_bytes(histories, tmp_path):
 
 def test_the_caption_names_the_floor():
     assert "EM started from the truth" in backbone_scale.caption(SCALING)
+
+
+def test_sizes_that_are_not_trained_are_named_as_gaps(histories):
+    kept = {family: histories[family] for family in FAMILIES[:2]}
+    figure = scaling(kept, families=FAMILIES[:2], untrained=FAMILIES[2:])
+    text = " ".join(text.get_text() for text in figure.texts)
+    assert "n/a, not trained at this scale" in text
+    assert all(family in text for family in FAMILIES[2:])
+    assert not any(family in text for family in FAMILIES[:2])

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from tgmm.errors import UserError
+from tgmm.loss_kinds import LOSSES
 from tgmm.losses import EARLY_WEIGHT, loss_terms, permute, training_loss
 from tgmm.mixture import Mixture
 from tgmm.models.estimate import LogEstimate
 from tgmm.tasks.sampler import sample_mixtures
+from tgmm.tasks.stream import TaskBatch
 
 COUNTS = torch.tensor([2, 5, 3, 4, 5, 2, 3])
 
@@ -40,8 +42,8 @@ def perfect_estimate(truth: Mixture) -> LogEstimate:
     return LogEstimate(truth.weights.log().clamp_min(-1e9), truth.means, truth.standard_deviations)
 
 
-def scipy_terms(estimate: LogEstimate, truth: Mixture, counts: torch.Tensor, matched: bool) -> tuple[float, ...]:
-    """The three terms, task by task on the unpadded components."""
+def scipy_terms(estimate: LogEstimate, truth: Mixture, counts: torch.Tensor, matched: bool) -> np.ndarray:
+    """The three terms of every task, (3, B), on the unpadded components."""
     rows = []
     for task, count in enumerate(counts.tolist()):
         log_pi, mu = estimate.log_weights[task, :count].numpy(), estimate.means[task, :count].numpy()
@@ -55,7 +57,7 @@ def scipy_terms(estimate: LogEstimate, truth: Mixture, counts: torch.Tensor, mat
             scales, true_scales = estimate.standard_deviations[task, :count], truth.standard_deviations[task, :count]
             scale = ((scales.numpy()[order] - true_scales.numpy()) ** 2).mean()
         rows.append((((mu[order] - true_mu) ** 2).mean(), -(true_pi * log_pi[order]).sum(), scale))
-    return tuple(np.mean(rows, axis=0))
+    return np.array(rows).T
 
 
 @pytest.mark.parametrize("kind", ["matched", "sorted"])
@@ -66,9 +68,10 @@ def test_terms_of_mixed_padded_sizes_equal_scipys(kind, covariance, seed):
     estimate = random_estimate(truth, COUNTS, seed)
     terms = loss_terms(estimate, truth, COUNTS, kind)
     expected = scipy_terms(estimate, truth, COUNTS, kind == "matched")
-    ours = (terms.means.item(), terms.weights.item(), terms.scales.item())
-    assert ours == pytest.approx(expected, rel=1e-10)
-    assert terms.total.item() == pytest.approx(sum(expected), rel=1e-10)
+    for ours, theirs in zip((terms.means, terms.weights, terms.scales), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10)
+    np.testing.assert_allclose(terms.total, expected.sum(0), rtol=1e-10)
+    assert (terms.likelihood == 0).all()
 
 
 def test_single_precision_matches_as_double_does():
@@ -77,7 +80,8 @@ def test_single_precision_matches_as_double_does():
     single = LogEstimate(*(value.float() for value in (estimate.log_weights, estimate.means)))
     terms = loss_terms(single, truth.to(torch.float32), COUNTS, "matched")
     expected = scipy_terms(estimate, truth, COUNTS, True)
-    assert (terms.means.item(), terms.weights.item()) == pytest.approx(expected[:2], rel=1e-5)
+    np.testing.assert_allclose(terms.means, expected[0], rtol=1e-5)
+    np.testing.assert_allclose(terms.weights, expected[1], rtol=1e-5)
 
 
 @given(orders=st.tuples(*(st.permutations(range(count)) for count in COUNTS.tolist())))
@@ -86,20 +90,20 @@ def test_a_relabelled_perfect_estimate_has_no_squared_error_and_the_weights_entr
     full = torch.tensor([[*order, *range(len(order), 5)] for order in orders])
     estimate = permute(perfect_estimate(truth), full)
     terms = loss_terms(estimate, truth, COUNTS, "matched")
-    entropy = torch.special.entr(truth.weights).sum(1).mean()
-    assert terms.means.item() == 0.0
-    assert terms.scales.item() == 0.0
-    assert terms.weights.item() == pytest.approx(entropy.item(), rel=1e-12)
+    entropy = torch.special.entr(truth.weights).sum(1)
+    assert (terms.means == 0.0).all()
+    assert (terms.scales == 0.0).all()
+    torch.testing.assert_close(terms.weights, entropy, rtol=1e-12, atol=0)
     weights = loss_terms(random_estimate(truth, COUNTS), truth, COUNTS, "matched").weights
-    assert weights > entropy
+    assert (weights > entropy).all()
 
 
 def test_the_sorted_loss_punishes_a_relabelled_perfect_estimate():
     truth = padded_truth()
     flipped = permute(perfect_estimate(truth), torch.tensor([[1, 0, 2, 3, 4]] * len(COUNTS)))
-    assert loss_terms(flipped, truth, COUNTS, "matched").means == 0
-    assert loss_terms(flipped, truth, COUNTS, "sorted").means > 1
-    assert loss_terms(perfect_estimate(truth), truth, COUNTS, "sorted").means == 0
+    assert (loss_terms(flipped, truth, COUNTS, "matched").means == 0).all()
+    assert (loss_terms(flipped, truth, COUNTS, "sorted").means > 0.5).all()
+    assert (loss_terms(perfect_estimate(truth), truth, COUNTS, "sorted").means == 0).all()
 
 
 def test_the_matched_squared_error_is_never_above_the_sorted_one():
@@ -110,7 +114,7 @@ def test_the_matched_squared_error_is_never_above_the_sorted_one():
         flat = replace(truth, weights=torch.full_like(truth.weights, 0.2))
         estimate = replace(estimate, log_weights=flat.weights.log())
         matched, in_order = (loss_terms(estimate, flat, COUNTS, kind).means for kind in ("matched", "sorted"))
-        assert matched <= in_order
+        assert (matched <= in_order).all()
 
 
 @pytest.mark.parametrize("kind", ["matched", "sorted"])
@@ -118,7 +122,7 @@ def test_gradients_reach_every_used_component_and_no_padding(kind):
     truth = padded_truth("anisotropic")
     estimate = random_estimate(truth, COUNTS)
     leaves = [getattr(estimate, field.name).clone().requires_grad_() for field in fields(estimate)]
-    loss_terms(LogEstimate(*leaves), truth, COUNTS, kind).total.backward()
+    loss_terms(LogEstimate(*leaves), truth, COUNTS, kind).total.mean().backward()
     used = torch.arange(5) < COUNTS[:, None]
     for leaf in leaves:
         assert torch.isfinite(leaf.grad).all()
@@ -132,7 +136,9 @@ def test_what_stands_in_the_padding_does_not_matter():
     unused = torch.arange(5) >= COUNTS[:, None]
     other = replace(estimate, means=estimate.means.masked_fill(unused[..., None], 1e3))
     for kind in ("matched", "sorted"):
-        assert loss_terms(other, truth, COUNTS, kind).total == loss_terms(estimate, truth, COUNTS, kind).total
+        assert torch.equal(
+            loss_terms(other, truth, COUNTS, kind).total, loss_terms(estimate, truth, COUNTS, kind).total
+        )
 
 
 def test_the_sorted_loss_has_a_floor_where_components_cannot_be_told_apart():
@@ -142,19 +148,50 @@ def test_the_sorted_loss_has_a_floor_where_components_cannot_be_told_apart():
     counts = torch.tensor([2, 2])
     for first in ([3.0, 0.0], [-3.0, 0.0], [0.0, 0.0]):
         guess = torch.tensor([[first, [-first[0], 0.0]]]).expand(2, -1, -1)
-        assert loss_terms(LogEstimate(truth.weights.log(), guess, None), truth, counts, "sorted").means >= 4.5
+        assert loss_terms(LogEstimate(truth.weights.log(), guess, None), truth, counts, "sorted").means.mean() >= 4.5
     guess = means[:1].expand(2, -1, -1)
-    assert loss_terms(LogEstimate(truth.weights.log(), guess, None), truth, counts, "matched").means == 0
+    assert (loss_terms(LogEstimate(truth.weights.log(), guess, None), truth, counts, "matched").means == 0).all()
 
 
-def test_earlier_estimates_count_less():
+def batch_of(truth: Mixture, n_points: int = 9) -> TaskBatch:
+    points = 4 * torch.randn(len(COUNTS), n_points, truth.dimension, generator=torch.Generator().manual_seed(2))
+    return TaskBatch(truth, points.double(), COUNTS)
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_earlier_estimates_count_less(kind):
     truth = padded_truth()
+    batch = batch_of(truth)
     estimates = [random_estimate(truth, COUNTS, seed) for seed in range(3)]
-    loss, last = training_loss(estimates, truth, COUNTS, "matched")
-    totals = [loss_terms(estimate, truth, COUNTS, "matched").total.item() for estimate in estimates]
+    loss, last = training_loss(estimates, batch, kind)
+    terms = [loss_terms(estimate, truth, COUNTS, kind, batch.points) for estimate in estimates]
+    totals = [part.total.mean().item() for part in terms]
     assert loss.item() == pytest.approx(totals[2] + EARLY_WEIGHT * (totals[0] + totals[1]))
-    assert last.total.item() == totals[2]
-    assert training_loss(estimates[2:], truth, COUNTS, "matched")[0].item() == totals[2]
+    for field in fields(last):
+        torch.testing.assert_close(getattr(last, field.name), getattr(terms[2], field.name))
+    assert training_loss(estimates[2:], batch, kind)[0].item() == pytest.approx(totals[2])
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_a_loss_of_tasks_is_the_mean_of_the_losses_of_its_parts(kind):
+    """So that processes that share a batch average to the whole batch's gradient."""
+    truth = padded_truth("anisotropic")
+    batch, estimate = batch_of(truth), random_estimate(truth, COUNTS)
+    whole = training_loss([estimate], batch, kind)[0].item()
+    parts = [
+        training_loss([estimate.map(lambda tensor, rows=rows: tensor[rows])], batch[rows], kind)[0].item()
+        for rows in (slice(task, task + 1) for task in range(len(COUNTS)))
+    ]
+    assert whole == pytest.approx(np.mean(parts))
+
+
+@given(order=st.permutations(range(len(COUNTS))), kind=st.sampled_from(LOSSES))
+def test_a_tasks_loss_does_not_depend_on_its_batch(order, kind):
+    truth = padded_truth("anisotropic")
+    points, estimate, order = batch_of(truth).points, random_estimate(truth, COUNTS), torch.tensor(order)
+    plain = loss_terms(estimate, truth, COUNTS, kind, points).total
+    moved = estimate.map(lambda tensor: tensor[order])
+    torch.testing.assert_close(loss_terms(moved, truth[order], COUNTS[order], kind, points[order]).total, plain[order])
 
 
 def test_an_unknown_loss_is_refused_with_the_valid_ones():

@@ -10,13 +10,12 @@ from sklearn.decomposition import TruncatedSVD
 from tgmm.models.network import build_network
 from tgmm.models.principal import EXACT_DIMENSION, principal_axes, sorted_coordinates
 from tgmm.models.settings import NetworkSettings
-from tgmm.tasks.sampler import sample_training_batch
+from tgmm.tasks.stream import TaskStream
 
 
 def tasks(dimension: int, covariance: str = "isotropic", longest: int = 64):
-    return sample_training_batch(
-        3, 0, 12, dimension=dimension, covariance=covariance, n_components=(2, 3, 4, 5), longest=longest
-    )  # fmt: skip
+    sizes = {"dimension": dimension, "n_components": (2, 3, 4, 5), "longest": longest}
+    return TaskStream(3, 12, covariance=covariance, **sizes).batch(0)
 
 
 def network(dimension: int, covariance: str = "isotropic", axes: int = 8):
@@ -97,5 +96,5 @@ def test_neither_order_nor_padding_matters(dimension, covariance):
 def test_the_network_sees_few_coordinates_in_many_dimensions():
     few, many = network(8), network(128)
     assert sum(p.numel() for p in few.parameters()) == sum(p.numel() for p in many.parameters())
-    assert many.read_in.in_features == 8
-    assert network(128, axes=0).read_in.in_features == 128
+    assert many.read_in.linear.in_features == 8
+    assert network(128, axes=0).read_in.linear.in_features == 128

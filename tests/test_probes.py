@@ -21,15 +21,15 @@ from tgmm.figures.save import save_figure
 from tgmm.methods.em import run_em_steps
 from tgmm.metrics import best_permutation, l2_error, pairwise_errors
 from tgmm.mixture import Mixture, responsibilities
-from tgmm.models.attention import Attention, mask_bias
 from tgmm.models.checkpoint import load_checkpoint, save_checkpoint
+from tgmm.models.cross import SMALLEST_SHARE, ScatterAttention
 from tgmm.models.network import build_network
 from tgmm.models.settings import NetworkSettings
 from tgmm.probes import measure, picture
 from tgmm.probes.linear import fit_probe
 from tgmm.probes.quantities import correlation, cosine, em_path, over_points, parameter_vector, without
 from tgmm.probes.tasks import FIT, TEST, align, load_networks, trace_tasks
-from tgmm.probes.trace import Trace, attention_probabilities, trace_network
+from tgmm.probes.trace import Trace, trace_network
 
 FAMILY = "isotropic-d2-n16-components"
 SETTINGS = {
@@ -60,19 +60,24 @@ def measured(model):
     return measure.measure_probes(model, SETTINGS)
 
 
-@pytest.mark.parametrize("hidden", [False, True])
-def test_recomputed_attention_gives_the_modules_output(hidden):
-    torch.manual_seed(0)
-    attention = Attention(16, 4).double()
-    receivers, senders = torch.randn(3, 5, 16).double(), torch.randn(3, 7, 16).double()
-    mask = torch.zeros(3, 7, dtype=torch.bool)
-    mask[:, 5:] = hidden
-    bias = mask_bias(mask, torch.float64) if hidden else None
-    probabilities = attention_probabilities(attention, receivers, senders, bias)
-    values = attention.key_value(senders).chunk(2, dim=-1)[1].unflatten(-1, (4, -1)).transpose(1, 2)
-    output = attention.output((probabilities @ values).transpose(1, 2).flatten(-2))
-    assert_close(output, attention(receivers, senders, bias))
-    assert_close(probabilities.sum(-1), torch.ones(3, 4, 5).double())
+def test_recorded_attention_gives_the_modules_output():
+    network, points = toy_network(), some_points()
+    seen: list[tuple] = []
+    parts = [block.gather for block in network.gathers] + [block.scatter for block in network.scatters]
+    hooks = [part.register_forward_hook(lambda module, inputs, output: seen.append((module, output))) for part in parts]
+    trace = trace_network(network, points, 3)
+    for hook in hooks:
+        hook.remove()
+    recorded = {id(block.gather): part for block, part in zip(network.gathers, trace.gather, strict=True)}
+    recorded |= {id(block.scatter): part for block, part in zip(network.scatters, trace.scatter, strict=True)}
+    assert len(seen) == len(recorded) == 5
+    for module, output in seen:
+        spread = recorded[id(module)]
+        if isinstance(module, ScatterAttention):
+            assert_close((spread.mean(-1) + SMALLEST_SHARE).log().mT, output[1][:, :3].detach())
+            assert_close(spread.sum(2), torch.ones(6, 4, 16))
+        else:
+            assert_close(spread.sum(3), torch.ones(6, 4, 3))
 
 
 def test_a_trace_holds_every_part_and_changes_nothing():
@@ -90,9 +95,8 @@ def test_a_trace_holds_every_part_and_changes_nothing():
     assert_close(trace.scatter[1].sum(2), torch.ones(6, 4, 16))
     size = network.size_embedding(torch.tensor(0))
     assert_close(trace.tokens[0][0], (network.seeds + size)[:2].detach())
-    assert_close(
-        network.read_outs[2].mean(network.read_outs[2].norm(trace.tokens[3])).double(), trace.estimates[2].means
-    )
+    read_out = network.read_out
+    assert_close(read_out.mean(read_out.norm(trace.tokens[3])).double(), trace.estimates[2].means)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 

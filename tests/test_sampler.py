@@ -16,13 +16,7 @@ from tgmm.counter_random import random_uniform
 from tgmm.errors import UserError
 from tgmm.mixture import Mixture
 from tgmm.tasks.points import sample_points
-from tgmm.tasks.sampler import (
-    largest_cosine,
-    sample_component_counts,
-    sample_length,
-    sample_mixtures,
-    sample_training_batch,
-)
+from tgmm.tasks.sampler import largest_cosine, sample_component_counts, sample_length, sample_mixtures
 
 SEED = 20250511
 SIZES = st.sampled_from([2, 3, 4, 5])
@@ -223,20 +217,6 @@ def test_points_of_a_component_have_its_mean_and_covariance(covariance):
         assert np.abs(standardised.mean(0)).max() < error
         assert np.abs(np.cov(standardised.T) - np.eye(3)).max() < 2 * error
         assert stats.kstest(standardised.ravel(), "norm").pvalue > 1e-3
-
-
-def test_a_training_batch_is_made_of_its_indexed_tasks():
-    batch = sample_training_batch(
-        SEED, 3, 8, dimension=2, covariance="isotropic", n_components=(2, 3, 4, 5), longest=32
-    )  # fmt: skip
-    index = torch.arange(24, 32)
-    assert torch.equal(batch.n_components, sample_component_counts(SEED, index, (2, 3, 4, 5)))
-    mixture = sample_mixtures(SEED, index, batch.n_components, 2)
-    points, labels = sample_points(mixture, SEED, index, sample_length(SEED, 3, 32))
-    assert torch.equal(batch.points, points)
-    assert torch.equal(batch.labels, labels)
-    assert torch.equal(batch.mixture.means, mixture.means.float())
-    assert 16 <= points.shape[1] <= 32
 
 
 def test_impossible_tasks_are_refused():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import os
@@ -12,7 +11,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -23,83 +21,12 @@ from tgmm.metrics import l2_error
 from tgmm.models.checkpoint import load_checkpoint
 from tgmm.train import lock, loop
 from tgmm.train.family import train_family
-from tgmm.train.interrupt import InterruptRequest, deferred_signals
+from tgmm.train.interrupt import deferred_signals
 from tgmm.train.lock import exclusive
 from tgmm.train.loop import Trainer
 from tgmm.train.settings import Budget, TrainingSettings
 from tgmm.train.validation import ValidationSet
-
-STEPS = 12
-CPU = torch.device("cpu")
-VALUES: dict[str, Any] = {
-    "family": "toy", "covariance": "isotropic", "dimension": 2, "n_components": [2, 3], "longest": 12,
-    "recipe": "components", "network": {"kind": "components", "width": 8, "blocks": 1, "heads": 2}, "loss": "matched",
-    "training": {"tasks": 8 * STEPS, "batch": 8, "learning_rate": 5e-3, "validate_every": 32},
-    "validation_tasks": 6, "seed": 5, "scale": "smoke",
-}  # fmt: skip
-RECIPES = {
-    "components": {"kind": "components"},
-    "matched": {"kind": "set-encoder"},
-    "reference": {"kind": "gpt2", "positions": 12},
-}
-
-
-def edited(**changes: Any) -> dict[str, Any]:
-    """The settings with changes; a double underscore reaches inside, as in ``training__tasks``."""
-    values = copy.deepcopy(VALUES)
-    for name, value in changes.items():
-        *outer, key = name.split("__")
-        target = values[outer[0]] if outer else values
-        target[key] = value
-    return values
-
-
-def settings(**changes: Any) -> TrainingSettings:
-    return TrainingSettings.from_dict(edited(**changes))
-
-
-class Quiet:
-    """A progress bar that shows nothing and asks for a stop after a number of steps."""
-
-    def __init__(self, request: InterruptRequest, stop_after: int | None = None):
-        self.request, self.left = request, stop_after
-
-    def step(self, done: int, loss: float) -> None:
-        if self.left is not None:
-            self.left -= 1
-            if self.left == 0:
-                self.request.receive(signal.SIGTERM, None)
-
-    def validated(self, error: float, oracle: float) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-def run(folder: Path, stop_after: int | None = None, lines: list[str] | None = None, **changes: Any):
-    """One sitting of training in a folder of states."""
-    request, lines = InterruptRequest(), [] if lines is None else lines
-    trainer = Trainer(settings(**changes), folder)
-    trainer.resume(lines.append)
-    reason = trainer.run(ValidationSet(settings(**changes)), Quiet(request, stop_after), request)
-    return trainer, reason
-
-
-def outcome(trainer: Trainer) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:
-    return trainer.network.state_dict(), pd.DataFrame(trainer.record.history).drop(columns="seconds")
-
-
-def assert_same(first: Trainer, second: Trainer) -> None:
-    (weights, history), (other_weights, other_history) = outcome(first), outcome(second)
-    assert all(torch.equal(weights[name], other_weights[name]) for name in weights)
-    pd.testing.assert_frame_equal(history, other_history, check_exact=True)
-
-
-def assert_same_release(first: Path, second: Path) -> None:
-    assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
-    histories = [pd.read_csv(folder / "history.csv").drop(columns="seconds") for folder in (first, second)]
-    pd.testing.assert_frame_equal(*histories, check_exact=True)
+from toy_training import CPU, RECIPES, STEPS, TIMES, VALUES, assert_same, assert_same_release, outcome, run, settings
 
 
 def states(folder: Path) -> list[Path]:
@@ -154,9 +81,11 @@ def test_a_stop_at_the_last_step_is_a_finish(tmp_path):
 def test_time_spent_adds_up_over_sittings(tmp_path):
     first, _ = run(tmp_path, 4)
     second, _ = run(tmp_path)
-    assert 0 < first.record.seconds < second.record.seconds
-    seconds = [row["seconds"] for row in second.record.history]
-    assert seconds == sorted(seconds)
+    for name in TIMES:
+        assert 0 < getattr(first.record, name) < getattr(second.record, name)
+        column = [row[name] for row in second.record.history]
+        assert column == sorted(column)
+    assert second.record.processor_seconds < 1.5 * second.record.seconds + 0.1  # one thread
 
 
 def test_only_two_states_are_kept(tmp_path):
@@ -203,7 +132,8 @@ def test_a_diverging_training_is_refused_with_step_and_rate_and_keeps_its_state(
     run(tmp_path, 1, **changes)
     kept = {path: path.read_bytes() for path in states(tmp_path)}
     assert kept
-    with pytest.raises(UserError, match=r"toy: the loss is (nan|inf) at step \d+ \(learning rate .*e\+\d+\)") as error:
+    message = r"toy: the loss or its gradient is not finite at step \d+ \(learning rate .*e\+\d+\)"
+    with pytest.raises(UserError, match=message) as error:
         run(tmp_path, **changes)
     assert str(tmp_path) in str(error.value)
     assert {path: path.read_bytes() for path in states(tmp_path)} == kept
@@ -244,7 +174,7 @@ def test_the_history_has_losses_at_every_row_and_errors_at_validations(released)
     losses, errors = ["loss", "mean_loss", "weight_loss"], ["", "_oracle", "_k2", "_k3"]
     errors = [f"validation_l2_error{part}" for part in errors]
     cost = ["flops", "parameters", "width", "blocks"]
-    assert set(history) == {"step", "tasks", "seconds", "learning_rate", *cost, *losses, *errors}
+    assert set(history) == {"step", "tasks", *TIMES, "learning_rate", *cost, *losses, *errors}
     assert history.step.tolist() == list(range(1, STEPS + 1))
     assert (history.tasks == 8 * history.step).all()
     assert history.parameters.nunique() == history.width.nunique() == history.blocks.nunique() == 1
@@ -276,7 +206,7 @@ def test_nothing_is_released_before_the_end_and_max_minutes_resumes_exactly(rele
 
 
 def test_a_finished_family_is_released_again_without_training(released, tmp_path, monkeypatch):
-    monkeypatch.setattr(Trainer, "_train_step", lambda self: pytest.fail("trained again"))
+    monkeypatch.setattr(Trainer, "_take_step", lambda self: pytest.fail("trained again"))
     train_family(settings(), tmp_path / "again", released / "work", CPU)
     assert_same_release(tmp_path / "again", released / "out")
 
@@ -319,7 +249,7 @@ def test_an_unwritable_output_loses_no_training(released, tmp_path, monkeypatch)
     with pytest.raises(UserError, match=r"out/history\.csv: cannot be written"):
         train_family(settings(), tmp_path / "out", tmp_path / "work", CPU)
     (tmp_path / "out").unlink()
-    monkeypatch.setattr(Trainer, "_train_step", lambda self: pytest.fail("trained again"))
+    monkeypatch.setattr(Trainer, "_take_step", lambda self: pytest.fail("trained again"))
     train_family(settings(), tmp_path / "out", tmp_path / "work", CPU)
     assert_same_release(tmp_path / "out", released / "out")
 
@@ -445,7 +375,7 @@ def test_the_loss_falls_and_so_does_the_validation_error(tmp_path):
 def test_gradients_are_clipped_to_the_norm_of_the_settings():
     for clip, within in ((1e-3, 1e-3), (1e9, math.inf)):
         trainer = Trainer(settings(training__clip=clip), Path("unused"))
-        trainer._train_step()
+        trainer._take_step()
         norm = torch.stack([value.grad.norm() for value in trainer.network.parameters()]).norm().item()
         assert 0 < norm <= 1.001 * within
     assert norm > 0.1
@@ -458,7 +388,7 @@ def test_validation_tasks_are_shared_by_recipes_and_apart_from_the_training_task
         assert torch.equal(cell.points, second.cells[count].points)
         assert cell.points.shape == (6, 12, 2)
     assert not torch.equal(first.cells[2].truth.means, ValidationSet(settings(seed=6)).cells[2].truth.means)
-    trained = Trainer(settings(), Path("unused"))._sample(0).mixture.means[:, 0]
+    trained = Trainer(settings(), Path("unused")).stream.batch(0).mixture.means[:, 0]
     validated = first.cells[2].truth.means[:, 0].float()
     assert not (trained[:, None] == validated).all(-1).any()
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,16 @@ LIKELIHOODS = ["log_likelihood", "log_likelihood_heldout"]
 # Averages of the reference evaluator are over the tasks that it keeps.
 REFERENCE = ["l2_error_reference", "log_likelihood_reference"]
 CONFIDENCE = 0.95
+# Headline number -> metric and statistic of the summary.
+HEADLINE = {
+    "l2_error_mean": ("l2_error", "mean"),
+    "l2_error_median": ("l2_error", "median"),
+    "l2_error_reference_mean": ("l2_error_reference", "mean"),
+    "accuracy_mean": ("accuracy", "mean"),
+    "log_likelihood_heldout_mean": ("log_likelihood_heldout", "mean"),
+    "failure_share": ("l2_error", "failure_share"),
+}
+COLUMNS_AT_A_TIME = 2048  # of the bootstrap, which holds all resamples of so many means in memory
 
 
 def aggregate(
@@ -118,11 +129,18 @@ def summarise(scores: pd.DataFrame, *, resamples: int = 1000, seed: int = 2505) 
     """One row a cell, method and metric, sorted; see the module's text for the columns."""
     scores = add_deficits(scores)
     metrics = [*METRICS, *(name + DEFICIT for name in LIKELIHOODS)]
-    parts = []
-    for key, rows in scores.groupby([*CELL, *METHOD], sort=True, dropna=False):
-        part = _summarise_cell(rows, metrics, resamples, seed)
-        parts.append(part.assign(**dict(zip([*CELL, *METHOD], key, strict=True))))
-    return pd.concat(parts, ignore_index=True)[SUMMARY_COLUMNS]
+    groups = scores.groupby([*CELL, *METHOD], sort=True, dropna=False).ngroup().to_numpy()
+    failed = scores["failed"].to_numpy(bool)
+    first = np.unique(groups, return_index=True)[1]
+    table = scores.iloc[first][[*CELL, *METHOD]].reset_index(drop=True)
+    table["n_tasks"] = np.bincount(groups)
+    table["n_failed"] = np.bincount(groups[failed], minlength=len(table))
+    table["failure_share"] = table["n_failed"] / table["n_tasks"]
+    table["failure_reason"] = _commonest(scores.loc[failed, "failure_reason"], groups[failed], len(table))
+    table = table.loc[np.repeat(table.index, len(metrics))].reset_index(drop=True)
+    statistics = _statistics_of_groups(scores, metrics, groups, failed, resamples, seed)
+    table = table.assign(metric=metrics * len(first), **statistics)
+    return table[SUMMARY_COLUMNS]
 
 
 def add_deficits(scores: pd.DataFrame) -> pd.DataFrame:
@@ -139,47 +157,62 @@ def add_deficits(scores: pd.DataFrame) -> pd.DataFrame:
     return scores.assign(**{name + DEFICIT: differences[:, column] for column, name in enumerate(LIKELIHOODS)})
 
 
-def _summarise_cell(rows: pd.DataFrame, metrics: list[str], resamples: int, seed: int) -> pd.DataFrame:
-    failed = rows["failed"].to_numpy(bool)
-    usable = rows.loc[~failed, metrics]
-    table = _statistics(usable, resamples, seed)
-    kept = (usable["dropped_reference"] != 1.0).to_numpy()
-    if not kept.all():
-        others = table[~table["metric"].isin(REFERENCE)]
-        parts = [others, _statistics(usable.loc[kept, REFERENCE], resamples, seed)]
-        table = pd.concat(parts, ignore_index=True).set_index("metric").loc[metrics].reset_index()
-    reasons = rows.loc[failed, "failure_reason"].mode()
-    return table.assign(
-        n_tasks=len(rows),
-        n_failed=int(failed.sum()),
-        failure_share=float(failed.mean()),
-        failure_reason=str(reasons.iloc[0]) if len(reasons) else "",
-    )
+def _commonest(texts: pd.Series, groups: np.ndarray, n_groups: int) -> list[str]:
+    """The text that occurs most often in each group, the first by alphabet of several; "" for a group without any."""
+    counts = pd.DataFrame({"group": groups, "text": texts.to_numpy()}).groupby(["group", "text"]).size()
+    counts = counts.reset_index(name="count").sort_values(["group", "count", "text"], ascending=[True, False, True])
+    chosen = counts.drop_duplicates("group").set_index("group")["text"]
+    return [str(chosen.get(group, "")) for group in range(n_groups)]
 
 
-def _statistics(table: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
-    """One row a column of the table: mean, median, 90 % quantile and the interval of the mean."""
-    values = table.to_numpy(float)
-    low, high = bootstrap_interval(values, resamples, seed)
-    columns = {"metric": list(table.columns), "low": low, "high": high}
-    for name, statistic in {"mean": _mean, "median": _quantile(0.5), "quantile_90": _quantile(0.9)}.items():
-        columns[name] = [statistic(column) for column in values.T]
-    return pd.DataFrame(columns)
+def _statistics_of_groups(
+    scores: pd.DataFrame, metrics: list[str], groups: np.ndarray, failed: np.ndarray, resamples: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Statistic -> array (groups * metrics,), over the tasks that did not fail.
+
+    The reference evaluator's own metrics are over those tasks that it did not drop besides.
+    """
+    values = scores[metrics].to_numpy(float)
+    of_reference = np.isin(metrics, REFERENCE)
+    kept = (scores["dropped_reference"] != 1.0).to_numpy()
+    n_groups = groups.max() + 1
+    table = np.full((5, n_groups, len(metrics)), math.nan)
+    for columns, usable in ((~of_reference, ~failed), (of_reference, ~failed & kept)):
+        for members, rows in _groups_by_size(groups, usable, n_groups):
+            samples = values[rows][:, :, columns].swapaxes(1, 2)  # group, metric, task
+            found = _statistics(samples.reshape(-1, rows.shape[1]), resamples, seed)
+            table[np.ix_(range(5), members, columns)] = found.reshape(5, *samples.shape[:2])
+    return {
+        name: plane.ravel() for name, plane in zip(("mean", "median", "quantile_90", "low", "high"), table, strict=True)
+    }
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else math.nan
+def _groups_by_size(groups: np.ndarray, usable: np.ndarray, n_groups: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The groups with n usable rows, for every n > 0 that occurs, and the places (groups, n) of these rows."""
+    order = np.argsort(groups, kind="stable")
+    order = order[usable[order]]
+    counts = np.bincount(groups[order], minlength=n_groups)
+    starts = np.cumsum(counts) - counts
+    for size in np.unique(counts[counts > 0]):
+        members = np.flatnonzero(counts == size)
+        yield members, order[starts[members, None] + np.arange(size)]
 
 
-def _quantile(share: float):
-    """The share's quantile with pandas' interpolation, except that infinite neighbours give infinity, not NaN."""
+def _statistics(samples: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Mean, median, 90 % quantile and the ends of the mean's interval, array (5, m), of samples (m, n)."""
+    middle, upper = _quantiles(samples, [0.5, 0.9])
+    return np.stack([samples.mean(axis=1), middle, upper, *bootstrap_interval(samples.T, resamples, seed)])
 
-    def statistic(values: np.ndarray) -> float:
-        if len(values) == 0 or np.isnan(values).any():
-            return math.nan
-        return float(np.quantile(values, share, method="linear" if np.isfinite(values).all() else "higher"))
 
-    return statistic
+def _quantiles(samples: np.ndarray, shares: list[float]) -> np.ndarray:
+    """Quantiles (shares, m) with pandas' interpolation, except that infinite neighbours give infinity, not NaN."""
+    finite = np.isfinite(samples).all(axis=1)
+    infinite = ~finite & ~np.isnan(samples).any(axis=1)
+    quantiles = np.full((len(shares), len(samples)), math.nan)
+    for chosen, method in ((finite, "linear"), (infinite, "higher")):
+        if chosen.any():
+            quantiles[:, chosen] = np.quantile(samples[chosen], shares, axis=1, method=method)
+    return quantiles
 
 
 def bootstrap_interval(values: np.ndarray, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -197,19 +230,20 @@ def bootstrap_interval(values: np.ndarray, resamples: int, seed: int) -> tuple[n
     low, high : arrays (m,).
     """
     low, high = np.full((2, values.shape[1]), math.nan)
-    finite = np.isfinite(values).all(axis=0) & (len(values) > 0)
-    if finite.any():
-        means = _resample_shares(len(values), resamples, seed) @ values[:, finite]
-        tail = (1 - CONFIDENCE) / 2
-        low[finite], high[finite] = np.quantile(means, [tail, 1 - tail], axis=0)
+    finite = np.flatnonzero(np.isfinite(values).all(axis=0) & (len(values) > 0))
+    tail = (1 - CONFIDENCE) / 2
+    for part in range(0, len(finite), COLUMNS_AT_A_TIME):
+        columns = finite[part : part + COLUMNS_AT_A_TIME]
+        means = values[:, columns].T @ _resample_shares(len(values), resamples, seed)
+        low[columns], high[columns] = np.quantile(means, [tail, 1 - tail], axis=1, overwrite_input=True)
     return low, high
 
 
 @functools.lru_cache(maxsize=4)
 def _resample_shares(n: int, resamples: int, seed: int) -> np.ndarray:
-    """Array (resamples, n): the share of each task in each bootstrap sample; rows sum to one."""
+    """Array (n, resamples): the share of each task in each bootstrap sample; columns sum to one."""
     generator = np.random.default_rng([seed, n])
-    return generator.multinomial(n, np.full(n, 1.0 / n), size=resamples) / n
+    return (generator.multinomial(n, np.full(n, 1.0 / n), size=resamples) / n).T
 
 
 # --- headline numbers ----------------------------------------------------------------------------------------------
@@ -225,10 +259,7 @@ def headline(summary: pd.DataFrame) -> dict:
     for taskset, rows in summary.groupby("taskset", sort=True):
         cells = numbers.setdefault(str(taskset), {})
         for key, cell in rows.groupby(["d", "N", "shift", "shift_value"], sort=True):
-            cells[_cell_name(key, rows)] = {
-                str(method): _average_over_components(part, cell["K"].nunique())
-                for method, part in cell.groupby("method", sort=True)
-            }
+            cells[_cell_name(key, rows)] = _averages_over_components(cell)
     return numbers
 
 
@@ -259,18 +290,20 @@ def _cell_name(key: tuple, rows: pd.DataFrame) -> str:
     return name
 
 
-def _average_over_components(rows: pd.DataFrame, n_cells: int) -> dict:
-    def average(metric: str, statistic: str) -> float:
-        values = rows.loc[rows["metric"] == metric, statistic]
-        return float(values.mean(skipna=False)) if len(values) >= n_cells else math.nan
+def _averages_over_components(cell: pd.DataFrame) -> dict:
+    """Method → statistics of the headline."""
+    n_cells = cell["K"].nunique()
+    values = defaultdict(list)
+    for statistic in ("mean", "median", "failure_share"):
+        for method, metric, value in zip(cell["method"], cell["metric"], cell[statistic], strict=True):
+            values[method, metric, statistic].append(value)
+
+    def average(*name: str) -> float:
+        return float(np.mean(values[name])) if len(values[name]) >= n_cells else math.nan
 
     return {
-        "l2_error_mean": average("l2_error", "mean"),
-        "l2_error_median": average("l2_error", "median"),
-        "l2_error_reference_mean": average("l2_error_reference", "mean"),
-        "accuracy_mean": average("accuracy", "mean"),
-        "log_likelihood_heldout_mean": average("log_likelihood_heldout", "mean"),
-        "failure_share": average("l2_error", "failure_share"),
+        str(method): {name: average(method, *source) for name, source in HEADLINE.items()}
+        for method in sorted(cell["method"].unique())
     }
 
 

@@ -1,3 +1,3 @@
 """Which losses there are; needs no tensors, so that settings are read quickly."""
 
-LOSSES = ("matched", "sorted")
+LOSSES = ("matched", "sorted", "likelihood", "both")

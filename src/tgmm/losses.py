@@ -1,8 +1,10 @@
-"""Training losses: squared error of the means (and scales) plus cross-entropy of the weights.
+"""Training losses of a network's estimates.
 
-``matched`` compares each component with the true one that the best permutation gives it; ``sorted`` compares in the
-order of the true weights, as the authors' code does. The sorted loss must guess from counts which component is the
-k-th lightest, so its minimiser stays far from the truth (a floor that more training does not remove).
+``matched`` is the squared error of the means (and scales) plus the cross-entropy of the weights, each component
+compared with the true one that the best permutation gives it. ``sorted`` compares in the order of the true weights, as
+the authors' code does: it must guess from counts which component is the k-th lightest, so its minimiser stays far from
+the truth (a floor that more training does not remove). ``likelihood`` is the negative log-likelihood of the points,
+which needs no truth, and ``both`` the sum of the first and the last.
 """
 
 from __future__ import annotations
@@ -15,24 +17,101 @@ from torch import Tensor
 from tgmm.errors import unknown_name
 from tgmm.loss_kinds import LOSSES
 from tgmm.metrics import best_permutation, pairwise_errors
-from tgmm.mixture import Mixture
-from tgmm.models.estimate import LogEstimate, component_mask
+from tgmm.mixture import Mixture, component_log_densities
+from tgmm.models.estimate import LogEstimate, component_mask, joined
+from tgmm.tasks.stream import TaskBatch
 
 EARLY_WEIGHT = 0.3
 IMPOSSIBLE = 1e9
+FITTING = ("likelihood", "both")  # the losses that look at the points
+SMALLEST_COUNT = 1e-6  # expected points of a component below which an EM step leaves a mean of zero
 
 
 @dataclass(frozen=True)
 class LossTerms:
-    """The terms of one estimate's loss, each averaged over the batch (scalars with gradients)."""
+    """The terms of an estimate's loss, each a Tensor (B,) with gradients; a term that a loss lacks is zero."""
 
     means: Tensor
     weights: Tensor
     scales: Tensor
+    likelihood: Tensor
 
     @property
     def total(self) -> Tensor:
-        return self.means + self.weights + self.scales
+        return self.means + self.weights + self.scales + self.likelihood
+
+    def rows(self, part: slice) -> LossTerms:
+        """The terms of some of the tasks."""
+        return LossTerms(self.means[part], self.weights[part], self.scales[part], self.likelihood[part])
+
+
+def training_loss(
+    estimates: list[LogEstimate], batch: TaskBatch, kind: str, unrolled: int = 0
+) -> tuple[Tensor, LossTerms]:
+    """Loss of a network's estimates: the last block's counts one, the earlier ones 0.3 each.
+
+    Parameters
+    ----------
+    estimates : one for every block.
+    batch : the tasks; estimates and truth are padded to the same K.
+    kind : one of ``tgmm.loss_kinds.LOSSES``.
+    unrolled : EM steps taken from the last estimate; the loss of where they end is added.
+
+    Returns
+    -------
+    loss : scalar Tensor with gradients.
+    last : LossTerms of the network's own, last estimate.
+    """
+    tasks = len(batch.points)
+    # Estimates in bfloat16 are too coarse to compare with, and do not multiply with points in float32.
+    estimates = [estimate.map(lambda tensor: tensor.to(batch.points.dtype)) for estimate in estimates]
+    shares = [EARLY_WEIGHT] * (len(estimates) - 1) + [1.0] * (2 if unrolled else 1)
+    if unrolled:
+        estimates = [*estimates, em_steps(estimates[-1], batch.points, batch.n_components, unrolled)]
+    copies = len(estimates)
+    terms = loss_terms(
+        joined(estimates), batch.mixture.map(lambda tensor: _repeated(tensor, copies)),
+        _repeated(batch.n_components, copies), kind, _repeated(batch.points, copies) if kind in FITTING else None,
+    )  # fmt: skip
+    means = terms.total.unflatten(0, (-1, tasks)).mean(1)
+    last = slice(-2 * tasks, -tasks) if unrolled else slice(-tasks, None)
+    return sum(share * mean for share, mean in zip(shares, means, strict=True)), terms.rows(last)
+
+
+def loss_terms(
+    estimate: LogEstimate, truth: Mixture, n_components: Tensor, kind: str, points: Tensor | None = None
+) -> LossTerms:
+    """The loss of one estimate of every task.
+
+    Parameters
+    ----------
+    estimate : K padded to that of the truth.
+    truth : padded with components of weight zero.
+    n_components : Tensor (B,) of int64.
+    kind : one of ``tgmm.loss_kinds.LOSSES``.
+    points : Tensor (B, N, d), for the kinds that fit them.
+
+    Returns
+    -------
+    LossTerms
+        (1/K) sum_k |mean_k - truth_k|^2 / d, -sum_k truth_k log weight_k, the standard deviations' squared error as the
+        means' (zero for isotropic tasks), and -(1/N) sum_n log p(x_n) / d.
+    """
+    if kind not in LOSSES:
+        raise unknown_name("loss", kind, LOSSES)
+    unused = component_mask(n_components, truth.n_components)
+    zero = torch.zeros(len(estimate.means), dtype=estimate.means.dtype, device=estimate.means.device)
+    likelihood = _negative_log_likelihood(estimate, points) if kind in FITTING else zero
+    if kind == "likelihood":
+        return LossTerms(zero, zero, zero, likelihood)
+    if kind != "sorted":
+        estimate = permute(estimate, component_order(estimate, truth, unused))
+    cross_entropy = -(truth.weights * estimate.log_weights.masked_fill(unused, 0.0)).sum(1)
+    scales = zero
+    if truth.standard_deviations is not None and estimate.standard_deviations is not None:
+        scales = _squared_error(estimate.standard_deviations, truth.standard_deviations, unused, n_components)
+    means = _squared_error(estimate.means, truth.means, unused, n_components)
+    return LossTerms(means, cross_entropy, scales, likelihood)
 
 
 def component_order(estimate: LogEstimate, truth: Mixture, unused: Tensor) -> Tensor:
@@ -40,39 +119,6 @@ def component_order(estimate: LogEstimate, truth: Mixture, unused: Tensor) -> Te
     cost = pairwise_errors(estimate.mixture(), truth).detach()
     cost = cost.masked_fill(unused[:, :, None] & unused[:, None, :], 0.0)
     return best_permutation(cost.masked_fill(unused[:, :, None] ^ unused[:, None, :], IMPOSSIBLE))
-
-
-def loss_terms(estimate: LogEstimate, truth: Mixture, n_components: Tensor, kind: str) -> LossTerms:
-    """The loss of one estimate.
-
-    Parameters
-    ----------
-    estimate : K padded to the largest in the batch or beyond.
-    truth : padded to the same K with components of weight zero.
-    n_components : Tensor (B,) of int64.
-    kind : "matched" or "sorted".
-
-    Returns
-    -------
-    LossTerms
-        mean over tasks of (1/K) sum_k |mean_k - truth_k|^2 / d, of -sum_k truth_k log weight_k, and of the standard
-        deviations' squared error (zero for isotropic tasks).
-    """
-    if kind not in LOSSES:
-        raise unknown_name("loss", kind, LOSSES)
-    unused = component_mask(n_components, truth.n_components)
-    if kind == "matched":
-        estimate = permute(estimate, component_order(estimate, truth, unused))
-    cross_entropy = -(truth.weights * estimate.log_weights.masked_fill(unused, 0.0)).sum(1)
-    scales = torch.zeros((), device=truth.means.device)
-    if truth.standard_deviations is not None and estimate.standard_deviations is not None:
-        scales = _squared_error(estimate.standard_deviations, truth.standard_deviations, unused, n_components)
-    return LossTerms(_squared_error(estimate.means, truth.means, unused, n_components), cross_entropy.mean(), scales)
-
-
-def _squared_error(estimate: Tensor, truth: Tensor, unused: Tensor, n_components: Tensor) -> Tensor:
-    squared = (estimate - truth).square().mean(-1).masked_fill(unused, 0.0)
-    return (squared.sum(1) / n_components).mean()
 
 
 def permute(estimate: LogEstimate, order: Tensor) -> LogEstimate:
@@ -86,14 +132,40 @@ def permute(estimate: LogEstimate, order: Tensor) -> LogEstimate:
     )
 
 
-def training_loss(estimates: list[LogEstimate], truth: Mixture, n_components: Tensor, kind: str):
-    """Loss of a network's estimates: the last block's counts one, the earlier ones 0.3 each.
+def em_steps(estimate: LogEstimate, points: Tensor, n_components: Tensor, steps: int) -> LogEstimate:
+    """So many EM steps from isotropic estimates, with gradients (unit covariances, padding kept unused).
 
-    Returns
-    -------
-    loss : scalar Tensor with gradients.
-    last : LossTerms of the last estimate.
+    Raises
+    ------
+    UserError
+        For estimates with scales, whose M-step would need a variance floor.
     """
-    terms = [loss_terms(estimate, truth, n_components, kind) for estimate in estimates]
-    early = sum((term.total for term in terms[:-1]), start=torch.zeros((), device=truth.means.device))
-    return terms[-1].total + EARLY_WEIGHT * early, terms[-1]
+    if estimate.standard_deviations is not None:
+        raise unknown_name("unrolled EM steps for covariance", "anisotropic", ["isotropic"])
+    for _ in range(steps):
+        posterior = _log_joint(estimate, points).softmax(1)  # (B, K, N)
+        counts = posterior.sum(2) + SMALLEST_COUNT
+        log_weights = estimate.log_weights.where(
+            component_mask(n_components, counts.shape[1]), (counts / counts.sum(1, keepdim=True)).log()
+        )
+        estimate = LogEstimate(log_weights, posterior @ points / counts[..., None])
+    return estimate
+
+
+def _repeated(tensor: Tensor, times: int) -> Tensor:
+    return tensor.repeat(times, *[1] * (tensor.dim() - 1))
+
+
+def _log_joint(estimate: LogEstimate, points: Tensor) -> Tensor:
+    """log(weight_k) + log N(x_n; ...), (B, K, N), finite at padding too, where a gradient would otherwise be NaN."""
+    return estimate.log_weights[:, :, None] + component_log_densities(estimate.mixture(), points)
+
+
+def _negative_log_likelihood(estimate: LogEstimate, points: Tensor) -> Tensor:
+    """Of an average point and divided by d, (B,)."""
+    return -_log_joint(estimate, points).logsumexp(1).mean(1) / points.shape[-1]
+
+
+def _squared_error(estimate: Tensor, truth: Tensor, unused: Tensor, n_components: Tensor) -> Tensor:
+    squared = (estimate - truth).square().mean(-1).masked_fill(unused, 0.0)
+    return squared.sum(1) / n_components

@@ -6,6 +6,7 @@ The Typst compiler is a Python wheel with fonts of its own, so that nothing is d
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from tgmm.errors import UserError
@@ -20,10 +21,18 @@ FILES = {
 }
 
 
-def build_paper(scale: str, out: str | Path, *, root: str | Path = ".") -> Path:
+def build_paper(
+    scale: str, out: str | Path, *, root: str | Path = ".", left_out: Collection[str] = (), absent: Collection[str] = ()
+) -> Path:
     """Set the manuscript in ``root/paper`` with the results in ``root/results/<scale>``.
 
     The PDF carries no date: the same sources and results give the same bytes.
+
+    Parameters
+    ----------
+    scale, out, root : whose results are shown, the PDF to write, and the folder that holds paper/ and results/.
+    left_out : figures that this scale does not have, for want of a trained network; a line stands in their place.
+    absent : families that are not trained at this scale; what may lie there of them is not shown.
 
     Raises
     ------
@@ -34,9 +43,11 @@ def build_paper(scale: str, out: str | Path, *, root: str | Path = ".") -> Path:
 
     root = Path(root).resolve()
     results = root / "results" / scale
-    refuse_missing(root, required_files(root, scale))
-    families = sorted((path.parent.name for path in results.glob("models/*/config.json")), key=in_numerical_order)
-    inputs = {"scale": scale, "results": f"/results/{scale}", "families": ",".join(families)}
+    refuse_missing(root, required_files(root, scale, left_out))
+    families = {path.parent.name for path in results.glob("models/*/config.json")} - set(absent)
+    probed = {path.stem for path in results.glob("probes/*.csv")} - set(absent)
+    inputs = {"scale": scale, "results": f"/results/{scale}", "left-out": ",".join(left_out)}
+    inputs |= {"families": in_order(families), "probed": in_order(probed)}
     out = Path(out)
     with atomic_path(out) as temporary:
         try:
@@ -49,12 +60,12 @@ def build_paper(scale: str, out: str | Path, *, root: str | Path = ".") -> Path:
     return out
 
 
-def required_files(root: Path, scale: str) -> list[Path]:
+def required_files(root: Path, scale: str, left_out: Collection[str] = ()) -> list[Path]:
     """The results that the manuscript shows: the summary, and whatever its sources call for by id."""
     main, *others = (root / "paper" / "main.typ", *sorted((root / "paper").glob("**/*.typ")))
     refuse_missing(root, [main])
     calls = [call for source in others for call in RESULT_CALL.findall(source.read_text(encoding="utf-8"))]
-    names = [FILES[kind].format(name) for kind, name in calls]
+    names = [FILES[kind].format(name) for kind, name in calls if name not in left_out]
     return [root / "results" / scale / name for name in dict.fromkeys(["summary.json", *names])]
 
 
@@ -64,6 +75,11 @@ def refuse_missing(root: Path, files: list[Path]) -> None:
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise UserError(f"missing: {missing[0]}{more}, which the paper needs; `snakemake --cores all` makes it")
+
+
+def in_order(names: Collection[str]) -> str:
+    """Names in numerical order, as Typst takes them."""
+    return ",".join(sorted(names, key=in_numerical_order))
 
 
 def in_numerical_order(name: str) -> list[str | int]:

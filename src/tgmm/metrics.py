@@ -20,13 +20,9 @@ DROPPED_BELOW = -100.0  # the reference evaluator leaves out tasks of a lower lo
 
 
 @functools.cache
-def _permutations(count: int) -> Tensor:
-    return torch.tensor(list(itertools.permutations(range(count))))
-
-
 def permutations(count: int, device: torch.device | str = "cpu") -> Tensor:
-    """All permutations of ``range(count)`` in lexicographic order, int64, (count!, count)."""
-    return _permutations(count).to(device)
+    """All permutations of ``range(count)`` in lexicographic order, int64, (count!, count); not to be changed."""
+    return torch.tensor(list(itertools.permutations(range(count))), device=device)
 
 
 def pairwise_errors(estimate: Mixture, truth: Mixture) -> Tensor:

@@ -90,12 +90,11 @@ def rescaled(mixture: Mixture, factor: Tensor | float, offset: Tensor | float) -
     factor : positive, a number or a Tensor (B,); unit covariances become explicit scales unless it is the number one.
     offset : a number or a Tensor (B, d).
     """
+    shift = offset[:, None] if isinstance(offset, Tensor) else offset
     if isinstance(factor, float) and factor == 1.0:
-        shift = offset[:, None] if isinstance(offset, Tensor) else offset
         return replace(mixture, means=mixture.means + shift)
     wide = torch.as_tensor(factor, dtype=mixture.means.dtype, device=mixture.means.device).reshape(-1, 1, 1)
     scales = torch.ones_like(mixture.means) if mixture.standard_deviations is None else mixture.standard_deviations
-    shift = offset[:, None] if isinstance(offset, Tensor) else offset
     return Mixture(mixture.weights, wide * mixture.means + shift, wide * scales)
 
 

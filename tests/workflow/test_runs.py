@@ -27,6 +27,8 @@ def expected_jobs(scale: str) -> dict[str, int]:
         "score_baseline": len(study.scores) - len(networks),
         "summarise_scores": 1,
         "measure_theorem": len(study.measurements),
+        "recipe_study": len(study.recipe_studies),
+        "merge_recipe_study": 1,
         "probe_family": len(set(study.probed("probes")) - set(study.probed("probe-picture"))),
         "probe_family_with_picture": len(study.probed("probe-picture")),
         "draw_figure": len(study.figures),
@@ -38,7 +40,7 @@ def expected_jobs(scale: str) -> dict[str, int]:
 
 @pytest.mark.parametrize("scale", ["smoke", "paper"])
 def test_a_dry_run_plans_the_whole_study(project, scale):
-    assert project.planned("--config", f"scale={scale}") == expected_jobs(scale)
+    assert project.planned("--config", f"scale={scale}", "allow_cpu_training=true") == expected_jobs(scale)
 
 
 def test_a_run_makes_everything_and_a_second_has_nothing_to_do(finished):
@@ -90,6 +92,19 @@ def test_a_budget_reruns_only_what_depends_on_it(rerun):
 def test_an_artefact_reruns_alone(rerun):
     rerun.replace("config.yaml", "metric: accuracy", "metric: mean_error")
     assert rerun.planned() == {"draw_figure": 1, "paper": 1, "all": 1}
+
+
+def test_a_change_of_the_recipe_reruns_the_recipe_study(rerun):
+    rerun.replace("config.yaml", "unrolled: 2", "unrolled: 3")
+    study = load_study(ROOT / "config.yaml")
+    jobs = rerun.planned()
+    assert jobs == {"recipe_study": len(study.recipe_studies), "merge_recipe_study": 1, "draw_figure": 1,
+                    "write_table": 1, "paper": 1, "all": 1}  # fmt: skip
+
+
+def test_a_seed_more_trains_only_that_seed(rerun):
+    jobs = rerun.planned("--config", "recipe_study={seeds: [1, 2, 3, 4]}")
+    assert jobs["recipe_study"] == len(load_study(ROOT / "config.yaml").config["recipe_study"]["d"])
 
 
 def test_a_method_reruns_its_scores(rerun):

@@ -10,12 +10,14 @@ from workflow_project import ROOT
 
 from tgmm.devices import DEVICES
 from tgmm.study import load_study, read_config
-from tgmm.study.loading import SCHEMA
+from tgmm.study.loading import SCHEMA, size_keys
 
 SCHEMA_CONTENT = json.loads((ROOT / SCHEMA).read_text(encoding="utf-8"))
 TOP = SCHEMA_CONTENT["properties"]
 DEFINITIONS = SCHEMA_CONTENT["$defs"]
 SIZES = [key for key, part in TOP.items() if part.get("x-scale")]
+# Sections of the configuration of which some keys belong to the scale.
+SECTIONS = {key: inner for key, inner in size_keys(SCHEMA_CONTENT).items() if inner}
 
 
 def every_property(schema: object, path: str = "") -> Iterator[tuple[str, dict, bool]]:
@@ -48,7 +50,8 @@ def test_plain_values_of_the_configuration_are_the_defaults():
 @pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
 def test_every_scale_gives_every_size(scale):
     sizes = read_config(ROOT / f"workflow/scales/{scale}.yaml")
-    assert list(sizes) == SIZES
+    assert list(sizes) == [*SIZES, *SECTIONS]
+    assert {key: list(sizes[key]) for key in SECTIONS} == SECTIONS
     assert set(sizes["networks"]) == set(TOP["networks"]["properties"])
     for budget in sizes["training"].values():
         assert set(budget) == set(DEFINITIONS["training"]["properties"])
@@ -60,6 +63,15 @@ def test_sizes_of_the_default_scale_are_the_defaults():
     for key in SIZES:
         if TOP[key]["default"] != {}:
             assert sizes[key] == TOP[key]["default"], key
+    for section, inner in SECTIONS.items():
+        for key in inner:
+            assert sizes[section][key] == TOP[section]["properties"][key]["default"], key
+
+
+def test_sizes_of_a_section_stand_with_the_scale_alone():
+    config = read_config(ROOT / "config.yaml")
+    for section, inner in SECTIONS.items():
+        assert set(config[section]) <= set(TOP[section]["properties"]) - set(inner)
 
 
 def test_choices_are_those_of_the_code():

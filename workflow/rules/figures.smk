@@ -4,7 +4,7 @@ FIGURES = [f"{STUDY.results}/figures/{name}.{ending}" for name in STUDY.figures 
 
 rule artefacts:
     input:
-        lambda wildcards: [*MEASUREMENTS, *PROBES, *FIGURES, *TABLES],
+        lambda wildcards: [*MEASUREMENTS, *PROBES, *RECIPE_STUDY, *FIGURES, *TABLES],
     message:
         "Figures and tables of scale {STUDY.scale} are there"
 

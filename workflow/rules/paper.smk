@@ -28,8 +28,9 @@ rule paper:
         runtime=15,
     params:
         scale=STUDY.scale,
+        gaps=[f"--absent {name}" for name in STUDY.absent] + [f"--left-out {name}" for name in STUDY.left_out],
         code=code_version.code_version("tgmm.manuscript"),
     message:
         "Typesetting {output.pdf}"
     shell:
-        "tgmm paper --scale {params.scale} --out {output.pdf} 2>&1 | tee -i {log}"
+        "tgmm paper --scale {params.scale} {params.gaps} --out {output.pdf} 2>&1 | tee -i {log}"

@@ -1,6 +1,6 @@
 # One network a family. A stopped training goes on from work/<family>/ when the same command runs again.
-MODEL_FILES = ["model.safetensors", "config.json", "history.csv"]
 MODELS = [f"{STUDY.results}/models/{family}/{name}" for family in STUDY.families for name in MODEL_FILES]
+FAMILY_GPUS = 0 if trains_on_cpu(STUDY.config["device"]) else STUDY.config["gpus_per_family"]
 
 
 rule train:
@@ -20,12 +20,12 @@ rule train_family:
     benchmark:
         "benchmark_logs/{scale}/models/{family}.tsv"
     wildcard_constraints:
-        family=any_of(STUDY.families),
+        family=any_of(PLAN.trainable),
     # Before the scores: what takes longest starts first, so that no core idles at the end.
     priority: 10
-    threads: training_threads()
+    threads: training_threads(FAMILY_GPUS)
     resources:
-        gpu=training_gpus(),
+        gpu=training_gpus(FAMILY_GPUS),
         mem_mb=4000,
         runtime=720,
         device=STUDY.config["device"],
@@ -37,4 +37,4 @@ rule train_family:
         "Training {wildcards.family}"
     shell:
         "tgmm train {wildcards.family} --settings {params.settings:q} --out {params.folder} --work work"
-        " --device {resources.device} 2>&1 | tee -i {log}"
+        " --device {resources.device} --gpus {resources.gpu} 2>&1 | tee -i {log}"

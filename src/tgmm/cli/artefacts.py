@@ -75,11 +75,13 @@ def paper(
     scale: Annotated[str, typer.Option(help="The scale whose results the paper shows.")] = "laptop",
     out: Annotated[Path, typer.Option(help="The PDF to write.")] = Path("paper/build/paper.pdf"),
     root: Annotated[Path, typer.Option(help="The folder that holds paper/ and results/.")] = Path(),
+    left_out: Annotated[list[str] | None, typer.Option(help="A figure that this scale lacks; repeatable.")] = None,
+    absent: Annotated[list[str] | None, typer.Option(help="A family that is not trained; repeatable.")] = None,
 ) -> None:
     """Set the manuscript; its figures, tables and numbers come from results/<scale>."""
     from tgmm.manuscript import build_paper
 
-    print(f"paper ({scale}) -> {build_paper(scale, out, root=root)}")
+    print(f"paper ({scale}) -> {build_paper(scale, out, root=root, left_out=left_out or (), absent=absent or ())}")
 
 
 def headline(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tgmm.cli import artefacts, compute, probe, status, theory
+from tgmm.cli import artefacts, compute, probe, recipe_study, status, theory
 
 
 def register_commands(app: typer.Typer) -> None:
@@ -20,3 +20,4 @@ def register_commands(app: typer.Typer) -> None:
     app.command("paper")(artefacts.paper)
     app.command("headline")(artefacts.headline)
     app.add_typer(theory.app, name="theory")
+    app.add_typer(recipe_study.app, name="recipe-study")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
-from seaborn import color_palette
 
 from tgmm.errors import UserError
 from tgmm.figures import training_curves
-from tgmm.figures.footnotes import fill
+from tgmm.figures.footnotes import fill, untrained_note
 from tgmm.figures.frame import Legend, in_columns, legend_handle, make_frame
 from tgmm.figures.palette import INK, ORACLE, method_style
 from tgmm.figures.training_curves import split_family, thousands, validations
@@ -87,7 +87,7 @@ class _Looks:
     def __init__(self, last: pd.DataFrame):
         self.widths = sorted({int(width) for width in last["width"]})
         self.depths = sorted({int(blocks) for blocks in last["blocks"]})
-        colors = color_palette("viridis_r", 256)
+        colors = colormaps["viridis_r"].colors
         places = np.linspace(0.3, 0.97, len(self.widths)) if len(self.widths) > 1 else [0.6]
         self.colors = [to_hex(colors[int(255 * place)]) for place in places]
 
@@ -143,7 +143,7 @@ def _footer(settings: dict, last: pd.DataFrame) -> list[str]:
         notes.append(f"{settings['validation_tasks']} validation tasks for each K")
     if "seed" in settings:
         notes.append(f"seed {settings['seed']}")
-    return [" · ".join(notes)]
+    return [*untrained_note(settings), " · ".join(notes)]
 
 
 def caption(settings: dict) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tgmm.aggregate import read_table
 from tgmm.figures import style
-from tgmm.figures.registry import FIGURES, caption_of, find_kind
+from tgmm.figures.kinds import caption_of, find_kind
+from tgmm.figures.registry import FIGURES
 from tgmm.figures.save import save_figure
 
 

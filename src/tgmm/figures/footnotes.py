@@ -39,6 +39,12 @@ def _has_zero(group: PanelGroup) -> bool:
     return group.text.scale == "log" and bool((shown["mean"] <= 0).any())
 
 
+def untrained_note(settings: dict) -> list[str]:
+    """The families that an artefact would show if they were trained; nothing where none is missing."""
+    missing = settings.get("untrained", ())
+    return [f"n/a, not trained at this scale: {', '.join(missing)}"] if missing else []
+
+
 def common_note(cells: pd.DataFrame, axis: HorizontalAxis) -> list[str]:
     """The dimension and the shift, where they are neither on the axis nor told apart by panels."""
     notes = []
@@ -58,5 +64,5 @@ def fill(notes: list[str]) -> list[str]:
         if lines and len(joined) <= NOTE_LENGTH:
             lines[-1] = joined
         else:
-            lines += textwrap.wrap(note, NOTE_LENGTH, break_long_words=False)
+            lines += textwrap.wrap(note, NOTE_LENGTH, break_long_words=False, break_on_hyphens=False)
     return lines

@@ -16,6 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 
 from tgmm.errors import UserError
 from tgmm.figures import style
+from tgmm.figures.footnotes import fill, untrained_note
 from tgmm.figures.frame import AXIS_ROOM, FOOTER_ROW, LEGEND_ROW, Frame
 from tgmm.figures.palette import BLUE, INK, NEUTRAL, ORANGE, PURPLE, VERMILION
 
@@ -59,19 +60,20 @@ def draw(measurements: pd.DataFrame, settings: dict, histories: dict[str, pd.Dat
     if missing:
         raise UserError(f"no probe measurements were given for family '{missing[0]}'")
     shown = [tables[family] for family in families]
-    frame = _frame(len(shown))
+    lines = [*fill(untrained_note(settings)), *_footer(shown)]
+    frame = _frame(len(shown), len(lines))
     for number, table in enumerate(shown):
         _draw_family(frame, number, table)
     counts = sorted({K for table in shown for K in table["K"].unique()})
     frame.add_legend(_handles(counts), 4)
-    frame.add_footer(_footer(shown))
+    frame.add_footer(lines)
     return frame.figure
 
 
-def _frame(n_families: int) -> Frame:
+def _frame(n_families: int, footer_rows: int) -> Frame:
     """Two rows of panels for each family, every panel with a vertical axis of its own."""
     rows = 2 * n_families
-    below = AXIS_ROOM + 2 * LEGEND_ROW + 2 * FOOTER_ROW + 0.1
+    below = AXIS_ROOM + 2 * LEGEND_ROW + footer_rows * FOOTER_ROW + 0.1
     height = TOP + rows * PANEL_HEIGHT + (rows - 1) * GAP_DOWN + (n_families - 1) * HEADING + below
     figure = Figure(figsize=(style.WIDTH, height))
     width = (style.WIDTH - LEFT - RIGHT - (ACROSS - 1) * GAP_ACROSS) / ACROSS

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tgmm.aggregate import CELL, METHOD, STATISTICS
-from tgmm.errors import UserError, unknown_name
 from tgmm.figures import (
     backbone_scale,
     evaluator,
@@ -16,13 +14,13 @@ from tgmm.figures import (
     metric_grid,
     probe_picture,
     probes,
+    recipe_study,
     shift_panels,
     theorem_em,
     theorem_power,
     training_curves,
 )
-
-SUMMARY = (*CELL, *METHOD, "metric", *STATISTICS)
+from tgmm.figures.kinds import SUMMARY
 
 
 @dataclass(frozen=True)
@@ -70,6 +68,9 @@ FIGURES = {
     ),
     "theorem-em": FigureKind(theorem_em.draw, theorem_em.caption, columns=theorem_em.COLUMNS, settings=()),
     "theorem-power": FigureKind(theorem_power.draw, theorem_power.caption, columns=theorem_power.COLUMNS, settings=()),
+    "recipe-study": FigureKind(
+        recipe_study.draw, recipe_study.caption, columns=recipe_study.COLUMNS, settings=("scale",)
+    ),
     "probes": FigureKind(
         probes.draw, probes.caption, columns=probes.COLUMNS, settings=("families",), history_columns=probes.COLUMNS
     ),
@@ -77,19 +78,3 @@ FIGURES = {
         probe_picture.draw, probe_picture.caption, columns=probe_picture.COLUMNS, settings=("families",)
     ),
 }
-
-
-def find_kind(kinds: dict, settings: dict):
-    """The kind that the settings name, once they are known to have the keys that it needs."""
-    name = settings.get("kind")
-    if name not in kinds:
-        raise unknown_name("artefact kind", name, kinds)
-    missing = [key for key in kinds[name].settings if key not in settings]
-    if missing:
-        raise UserError(f"settings of artefact '{settings.get('id', name)}' lack {', '.join(missing)}")
-    return kinds[name]
-
-
-def caption_of(kind, settings: dict) -> str:
-    """The caption that the settings give, or else the kind's own."""
-    return settings.get("caption") or kind.caption(settings)

@@ -6,12 +6,12 @@ import re
 
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from tgmm.errors import UserError
+from tgmm.figures.footnotes import fill, untrained_note
 from tgmm.figures.frame import legend_handle, make_frame
 from tgmm.figures.palette import ORACLE, method_style
 
@@ -27,7 +27,8 @@ def draw(summary: pd.DataFrame, settings: dict, histories: dict[str, pd.DataFram
         panels.setdefault(int(parts["d"]), {})[parts["recipe"]] = validations(histories, family)
     recipes = list(dict.fromkeys(recipe for curves in panels.values() for recipe in curves))
     columns = len(panels) if len(panels) <= 4 else 3
-    frame = make_frame(len(panels), columns, 1.9, legend_rows=1, footer_rows=1)
+    lines = fill([*untrained_note(settings), f"scale {settings['scale']} · {_tasks(settings)}seed {_seed(summary)}"])
+    frame = make_frame(len(panels), columns, 1.9, legend_rows=1, footer_rows=len(lines))
     for panel, (dimension, curves) in zip(frame.panels, sorted(panels.items()), strict=True):
         _draw_panel(panel, curves)
         panel.set_title(f"d = {dimension}")
@@ -36,7 +37,7 @@ def draw(summary: pd.DataFrame, settings: dict, histories: dict[str, pd.DataFram
     handles = [legend_handle(method_style(f"tgmm-{recipe}")) for recipe in recipes]
     handles.append(legend_handle(method_style(ORACLE)))
     frame.add_legend(handles, len(handles))
-    frame.add_footer([f"scale {settings['scale']} · {_tasks(settings)}seed {_seed(summary)}"])
+    frame.add_footer(lines)
     return frame.figure
 
 
@@ -69,7 +70,7 @@ def _draw_panel(panel: Axes, curves: dict[str, pd.DataFrame]) -> None:
         marks = {"marker": look.marker, "markersize": look.size, "markevery": (every - 1, every)}
         edge = {"markeredgecolor": "white", "markeredgewidth": 0.4}
         line = {"color": look.color, "linestyle": look.line, "zorder": 3}
-        seaborn.lineplot(rows, x="tasks", y="validation_l2_error", errorbar=None, ax=panel, **line, **marks, **edge)
+        panel.plot(rows["tasks"], rows["validation_l2_error"], **line, **marks, **edge)
     panel.set(xlabel="", ylabel="")
     panel.grid()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -10,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 MASKED = -1e9
-SMALLEST_SHARE = 1e-3  # keeps the logarithm of an unread sender's attention, and its gradient, bounded
 
 
 class Attention(nn.Module):
@@ -38,48 +36,10 @@ class Attention(nn.Module):
         senders : Tensor (B, N, D).
         bias : Tensor broadcastable to (B, heads, M, N), added to the scores; ``MASKED`` hides a sender.
         """
-        query, key, value = self.project(receivers, senders)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)  # (B, heads, M, D / heads)
-        return self.output(mixed.transpose(1, 2).flatten(-2))
-
-    def project(self, receivers: Tensor, senders: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (B, heads, M, D / heads), and keys and values (B, heads, N, D / heads)."""
         query = self.query(receivers).unflatten(-1, (self.heads, -1)).transpose(1, 2)
         key, value = self.key_value(senders).unflatten(-1, (2 * self.heads, -1)).transpose(1, 2).chunk(2, dim=1)
-        return query, key, value
-
-    def probabilities(self, query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
-        """How each receiver's attention is spread over the senders, (B, heads, M, N); rows sum to one."""
-        scores = query @ key.mT / math.sqrt(query.shape[-1])
-        return (scores if bias is None else scores + bias).softmax(-1)
-
-
-class CountingAttention(Attention):
-    """Attention that also says how much of it each sender got.
-
-    A softmax over senders hands on averages and no counts. Where data tokens attend to component tokens, the attention
-    that a component gets is an estimate of its weight, which nothing else in the network could tell it.
-    """
-
-    def forward(
-        self, receivers: Tensor, senders: Tensor, bias: Tensor | None = None, hidden: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The receivers' means, (B, M, D), and the log of each sender's mean attention by head, (B, N, heads).
-
-        Parameters
-        ----------
-        receivers, senders, bias : as for :class:`Attention`.
-        hidden : bool Tensor (B, M), receivers that do not count; None where all do.
-        """
-        query, key, value = self.project(receivers, senders)
-        spread = self.probabilities(query, key, bias)  # (B, heads, M, N)
-        mixed = self.output((spread @ value).transpose(1, 2).flatten(-2))
-        if hidden is None:
-            share = spread.mean(2)
-        else:
-            counted = (~hidden).to(spread.dtype)[:, None, :, None]
-            share = (spread * counted).sum(2) / counted.sum(2)
-        return mixed, (share + SMALLEST_SHARE).log().transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)  # (B, heads, M, D / heads)
+        return self.output(mixed.transpose(1, 2).flatten(-2))
 
 
 class MLP(nn.Module):

@@ -37,7 +37,7 @@ class Checkpoint:
 
 def save_checkpoint(folder: Path, network: nn.Module, record: dict[str, Any]) -> None:
     """Write ``model.safetensors`` and, last, ``config.json`` with the architecture and the weights' SHA-256."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
     weights = save_tensors(state)
     write_atomically(folder / WEIGHTS_FILE, weights)
     complete = {

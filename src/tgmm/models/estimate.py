@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -20,11 +21,24 @@ class LogEstimate:
     log_weights : Tensor (B, K), log-probabilities; very negative at padding.
     means : Tensor (B, K, d).
     standard_deviations : Tensor (B, K, d), or None for unit covariances.
+
+    Several estimates of the same tasks may be stacked along a first axis; :meth:`split` takes them apart.
     """
 
     log_weights: Tensor
     means: Tensor
     standard_deviations: Tensor | None = None
+
+    def map(self, function) -> LogEstimate:
+        """The estimate with ``function`` applied to every tensor."""
+        scales = self.standard_deviations
+        return LogEstimate(
+            function(self.log_weights), function(self.means), None if scales is None else function(scales)
+        )
+
+    def split(self) -> list[LogEstimate]:
+        """The estimates that are stacked in this one."""
+        return [self.map(lambda tensor, position=position: tensor[position]) for position in range(len(self.means))]
 
     def mixture(self, n_components: int | None = None) -> Mixture:
         """The estimate as a mixture; with its first K components only, for a batch that shares one K."""
@@ -35,6 +49,16 @@ class LogEstimate:
         )
 
 
+def joined(estimates: list[LogEstimate]) -> LogEstimate:
+    """The tasks of several estimates, one after the other."""
+    scales = [estimate.standard_deviations for estimate in estimates]
+    return LogEstimate(
+        torch.cat([estimate.log_weights for estimate in estimates]),
+        torch.cat([estimate.means for estimate in estimates]),
+        None if scales[0] is None else torch.cat(scales),
+    )
+
+
 def component_mask(n_components: Tensor, largest: int) -> Tensor:
     """Bool tensor (B, largest), True at the components beyond each task's K."""
     return torch.arange(largest, device=n_components.device) >= n_components[:, None]
@@ -42,5 +66,11 @@ def component_mask(n_components: Tensor, largest: int) -> Tensor:
 
 def component_slots(settings: NetworkSettings, n_components: Tensor) -> tuple[Tensor, Tensor]:
     """Where each task's K (B,) stands among those that a network serves, (B,), and its ``component_mask``."""
-    size = torch.searchsorted(torch.tensor(settings.n_components, device=n_components.device), n_components)
+    size = torch.searchsorted(_served(settings.n_components, n_components.device), n_components)
     return size, component_mask(n_components, settings.largest)
+
+
+@functools.cache
+def _served(n_components: tuple[int, ...], device: torch.device) -> Tensor:
+    """Kept on the device: a copy in every step would make a GPU's host wait."""
+    return torch.tensor(n_components, device=device)

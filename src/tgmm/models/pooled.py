@@ -85,7 +85,12 @@ class PooledNetwork(nn.Module):
         tokens = self.read_in(torch.cat([points, embedded], dim=-1))
         return self.final_norm(self.backbone(tokens, hidden))
 
-    def forward(self, points: Tensor, n_components: Tensor, hidden: Tensor | None = None) -> list[LogEstimate]:
+    def axes(self, points: Tensor, hidden: Tensor | None = None) -> None:
+        """None: this network sees the coordinates as they are."""
+
+    def forward(
+        self, points: Tensor, n_components: Tensor, hidden: Tensor | None = None, axes: None = None
+    ) -> list[LogEstimate]:
         """Estimates of a batch of tasks; a list of one, as this network reads out once.
 
         Parameters
@@ -93,6 +98,7 @@ class PooledNetwork(nn.Module):
         points : Tensor (B, N, d).
         n_components : Tensor (B,) of int64.
         hidden : bool Tensor (B, N), True at padding; None where all points are real.
+        axes : what :meth:`axes` gives, for a common interface.
         """
         # Every served K has its own embedding and read-out, found by its position among them.
         size, unused = component_slots(self.settings, n_components)

@@ -11,7 +11,8 @@ NETWORK_KINDS = ("components", "set-encoder", "gpt2", "mamba2", "mamba2-causal")
 MAMBA_KINDS = ("mamba2", "mamba2-causal")
 MAMBA_SETTINGS = ("state", "groups", "expand")
 # Settings that only some kinds have.
-OWN_SETTINGS = {"components": ("axes",), "mamba2": MAMBA_SETTINGS, "mamba2-causal": MAMBA_SETTINGS}
+COMPONENT_SETTINGS = ("axes", "fourier", "feedback", "data_attention")
+OWN_SETTINGS = {"components": COMPONENT_SETTINGS, "mamba2": MAMBA_SETTINGS, "mamba2-causal": MAMBA_SETTINGS}
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,9 @@ class NetworkSettings:
         B and C, and how many times wider than D the mixers are inside. The defaults are the paper's.
     axes : of the kind "components" alone: the network sees the points in at most so many of their principal axes
         (at least the largest K); 0 for the coordinates as they are.
+    fourier, feedback, data_attention : of the kind "components" alone: waves of Fourier features at the read-in, shared
+        by the coordinates, whether a block's estimate is fed to the next one, and whether data tokens attend to each
+        other.
     """
 
     kind: str
@@ -46,11 +50,16 @@ class NetworkSettings:
     groups: int = 2
     expand: int = 4
     axes: int = 0
+    fourier: int = 0
+    feedback: bool = False
+    data_attention: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n_components", tuple(self.n_components))
         if self.kind not in NETWORK_KINDS:
             raise unknown_name("network kind", self.kind, NETWORK_KINDS)
+        if self.fourier < 0:
+            raise UserError(f"network setting 'fourier' must be 0 or more waves (got {self.fourier})")
         if 0 < self.axes < self.largest:
             raise UserError(f"network axes must be 0 or at least K = {self.largest} (got {self.axes})")
         if self.kind in MAMBA_KINDS:

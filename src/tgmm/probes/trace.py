@@ -1,7 +1,6 @@
 """A forward pass of a component-token network with everything in it kept: tokens, read-outs and attention.
 
-Hooks record what goes through the network, which stays as it is. The fused attention returns no probabilities, so
-they are computed again from each attention's own projections.
+Hooks record what goes through the network, which stays as it is; attention is computed a second time for the record.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from tgmm.errors import UserError
 from tgmm.mixture import Mixture, concatenate
-from tgmm.models.attention import Attention
+from tgmm.models.cross import CrossAttention
 
 CHUNK_NUMBERS = 4_000_000  # numbers in the data tokens of the tasks treated at once
 
@@ -59,17 +58,6 @@ def trace_network(network: nn.Module, points: Tensor, n_components: int) -> Trac
     return _join([_trace_chunk(network, chunk, n_components) for chunk in points.split(size)])
 
 
-def attention_probabilities(attention: Attention, receivers: Tensor, senders: Tensor, bias: Tensor | None) -> Tensor:
-    """How each receiver's attention is spread over the senders, a Tensor (B, H, M, N) whose rows sum to one.
-
-    Parameters
-    ----------
-    attention, receivers, senders, bias : the module and its inputs; see :class:`tgmm.models.attention.Attention`.
-    """
-    query, key, _ = attention.project(receivers, senders)
-    return attention.probabilities(query, key, bias)
-
-
 def _trace_chunk(network: nn.Module, points: Tensor, n_components: int) -> Trace:
     counts = torch.full(points.shape[:1], n_components, device=points.device)
     was_training = network.training
@@ -80,8 +68,8 @@ def _trace_chunk(network: nn.Module, points: Tensor, n_components: int) -> Trace
     return Trace(
         [token[:, :n_components] for token in tokens],
         [estimate.mixture(n_components).to(torch.float64) for estimate in estimates],
-        [probabilities[:, :, :n_components] for probabilities in gather],
-        [probabilities[..., :n_components].mT for probabilities in scatter],
+        [probabilities[:, :n_components].transpose(1, 2) for probabilities in gather],
+        [probabilities[:, :n_components].transpose(1, 2) for probabilities in scatter],
     )
 
 
@@ -102,10 +90,8 @@ def _recording(network: nn.Module) -> Iterator[tuple[list[Tensor], list[Tensor],
             hook.remove()
 
 
-def _record_attention(attention: Attention, into: list[Tensor]):
-    return attention.register_forward_pre_hook(
-        lambda module, inputs: into.append(attention_probabilities(module, *inputs[:3]))
-    )
+def _record_attention(attention: CrossAttention, into: list[Tensor]):
+    return attention.register_forward_pre_hook(lambda module, inputs: into.append(module.probabilities(*inputs[:3])))
 
 
 def _join(traces: list[Trace]) -> Trace:

@@ -2,5 +2,15 @@
 
 from tgmm.study.loading import load_study, read_config, read_yaml, study_from_config
 from tgmm.study.resolution import Study
+from tgmm.study.training_plan import MODEL_FILES, TrainingPlan, plan_training
 
-__all__ = ["Study", "load_study", "read_config", "read_yaml", "study_from_config"]
+__all__ = [
+    "MODEL_FILES",
+    "Study",
+    "TrainingPlan",
+    "load_study",
+    "plan_training",
+    "read_config",
+    "read_yaml",
+    "study_from_config",
+]

@@ -117,11 +117,24 @@ def read_scale(scale: object, root: Path, schema: dict) -> dict:
         raise unknown_name("scale", scale, choices)
     path = root / SCALES / f"{scale}.yaml"
     sizes = read_config(path)
-    allowed = [key for key, part in schema["properties"].items() if part.get("x-scale")]
-    for key in sizes:
+    allowed = size_keys(schema)
+    for key, value in sizes.items():
         if key not in allowed:
             raise unknown_name(f"key in {SCALES / path.name}", key, allowed)
+        for inner in value if allowed[key] and isinstance(value, dict) else ():
+            if inner not in allowed[key]:
+                raise unknown_name(f"key in '{key}' of {SCALES / path.name}", inner, allowed[key])
     return sizes
+
+
+def size_keys(schema: dict) -> dict[str, list[str]]:
+    """The keys that belong to the scale; for a section of which only some keys do, those (else none)."""
+    keys: dict[str, list[str]] = {}
+    for key, part in schema["properties"].items():
+        inner = [name for name, size in part.get("properties", {}).items() if size.get("x-scale")]
+        if part.get("x-scale") or inner:
+            keys[key] = inner
+    return keys
 
 
 def merge(base: dict, override: dict) -> dict:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import cached_property
 
 from tgmm.errors import unknown_name
+from tgmm.study.recipe_study import EM_STARTS, EM_STEPS, change_labels, change_settings, study_family
 
 # Kinds of artefacts that show a measurement of a theorem instead of scores.
 MEASUREMENTS = {
@@ -18,6 +19,9 @@ MEASUREMENTS = {
 
 # Kinds of artefacts that look inside a network -> how the name of their file ends.
 PROBE_SUFFIXES = {"probes": ".csv", "probe-picture": "-picture.csv"}
+
+# Kinds of artefacts that show the recipe study.
+RECIPE_STUDY_KINDS = ("recipe-study", "recipe-table")
 
 
 class Study:
@@ -32,6 +36,40 @@ class Study:
         self.config = config
         self.scale: str = config["scale"]
         self.results = f"results/{self.scale}"
+        self.absent: tuple[str, ...] = ()
+        self.left_out: tuple[str, ...] = ()
+
+    def without(self, families: Iterable[str], *, recipe_study: bool = True) -> Study:
+        """The study without families that are not trained, nor the recipe study unless it is kept.
+
+        They become gaps: methods do not apply where their family is missing, artefacts that show families show the
+        others and name the missing ones as ``untrained``. ``absent`` holds the families, ``left_out`` the artefacts
+        that have nothing to show.
+        """
+        absent = set(families)
+        kept = [
+            {**entry, "covariance": part["covariance"], "d": part["dimension"], "N": part["longest"]}
+            | {"recipe": part["recipe"]}
+            for entry in self.config["families"]
+            for name, part in zip(family_names(entry), parts(entry), strict=True)
+            if name not in absent
+        ]
+        artefacts = {name: _with_gaps(entry, absent) for name, entry in self.config["artefacts"].items()}
+        smaller = Study(self.config | {"families": kept, "artefacts": artefacts})
+        shown = {name: entry for name, entry in artefacts.items() if smaller.has_content(name, recipe_study)}
+        study = Study(smaller.config | {"artefacts": shown})
+        study.absent = tuple(name for name in self.families if name in absent)
+        study.left_out = tuple(name for name in artefacts if name not in shown)
+        return study
+
+    def has_content(self, artefact: str, recipe_study: bool = True) -> bool:
+        """Whether an artefact has anything to show: a family, a score, or else what needs no training."""
+        entry = self.config["artefacts"][artefact]
+        if entry["kind"] in RECIPE_STUDY_KINDS:
+            return recipe_study
+        if "families" in entry:
+            return bool(entry["families"])
+        return "taskset" not in entry or bool(self.artefact_scores(artefact))
 
     @cached_property
     def families(self) -> dict[str, dict]:
@@ -100,12 +138,22 @@ class Study:
             return f"{self.results}/theory/{MEASUREMENTS[entry['kind']]}.csv"
         if entry["kind"] in PROBE_SUFFIXES:
             return f"{self.results}/probes/{entry['families'][0]}{PROBE_SUFFIXES[entry['kind']]}"
+        if entry["kind"] in RECIPE_STUDY_KINDS:
+            return f"{self.results}/recipes/all.csv"
         return f"{self.results}/summary.parquet"
 
     def probed(self, kind: str) -> list[str]:
         """Families that artefacts of a kind ("probes" or "probe-picture") show."""
         entries = [entry for entry in self.config["artefacts"].values() if entry["kind"] == kind]
         return list(dict.fromkeys(family for entry in entries for family in entry["families"]))
+
+    @cached_property
+    def recipe_studies(self) -> list[tuple[int, int]]:
+        """(dimension, seed) of every part of the recipe study; none if no artefact shows it."""
+        if not any(entry["kind"] in RECIPE_STUDY_KINDS for entry in self.config["artefacts"].values()):
+            return []
+        study = self.config["recipe_study"]
+        return list(itertools.product(study["d"], study["seeds"]))
 
     @cached_property
     def measurements(self) -> list[str]:
@@ -146,17 +194,38 @@ class Study:
     def train_settings(self, family: str) -> dict:
         """Settings of `tgmm train`."""
         known("family", family, self.families)
-        name = self.families[family]["recipe"]
+        return self.recipe_settings(family, self.families[family], self.config["seed"])
+
+    def recipe_settings(self, family: str, part: dict, seed: int) -> dict:
+        """Settings of training for a family that need not be one of the study's: its name, its tasks and recipe."""
+        name = part["recipe"]
         recipe = self.config["recipes"][name]
         return {
             "family": family,
-            **self.families[family],
+            **part,
             "network": self.network_settings(name),
             "loss": recipe["loss"],
+            "unrolled": recipe["unrolled"],
             "training": self.config["training"][recipe["training"] or name],
             "validation_tasks": self.config["validation_tasks"],
-            "seed": self.config["seed"],
+            "seed": seed,
             "scale": self.scale,
+        }
+
+    def recipe_study_settings(self, dimension: int, seed: int) -> dict:
+        """Settings of `tgmm recipe-study`: those of every change's training, the baseline first."""
+        study = self.config["recipe_study"]
+        known("dimension in 'recipe_study.d':", dimension, study["d"])
+        known("seed in 'recipe_study.seeds':", seed, study["seeds"])
+        part = next(part for part in parts(study) if part["dimension"] == dimension)
+        base = self.recipe_settings(study_family(dimension, seed), part, seed)
+        return {
+            "d": dimension,
+            "seed": seed,
+            "scale": self.scale,
+            "em_steps": EM_STEPS,
+            "em_starts": EM_STARTS,
+            "changes": change_settings(base, study),
         }
 
     def network_settings(self, recipe: str) -> dict:
@@ -200,11 +269,23 @@ class Study:
             }
         if "families" in entry:
             settings |= {"validation_tasks": self.config["validation_tasks"], "seed": self.config["seed"]}
+        if entry["kind"] in RECIPE_STUDY_KINDS:
+            study = self.config["recipe_study"]
+            shown = {key: study[key] for key in ("recipe", "covariance", "N")}
+            settings |= {**shown, "changes": change_labels(study), "validation_tasks": self.config["validation_tasks"]}
         return settings
 
     def summary_settings(self) -> dict:
         """Settings of `tgmm aggregate`."""
         return {"scale": self.scale, "bootstrap": self.config["bootstrap"], "seed": self.config["seed"]}
+
+
+def _with_gaps(entry: dict, absent: set[str]) -> dict:
+    """An artefact's entry with the families that are there, those that are not under a key of their own."""
+    missing = [family for family in entry.get("families", ()) if family in absent]
+    if not missing:
+        return entry
+    return entry | {"families": [name for name in entry["families"] if name not in absent], "untrained": missing}
 
 
 def known(what: str, name: object, choices: Iterable) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 
 from tgmm.errors import UserError, unknown_name
 from tgmm.models.settings import NetworkSettings
+from tgmm.study.recipe_study import BASELINE
 from tgmm.study.resolution import Study, as_list, family_names, known
 from tgmm.tasks.shift_values import refuse_value
+from tgmm.train.settings import TrainingSettings
 
 MOST_MEANS = {1: 2, 2: 9}
 
@@ -82,8 +84,8 @@ def key_path(parts: Iterable) -> str:
 def complete(value: object, schema: dict, root: dict | None = None) -> object:
     """A copy of `value` with the schema's default for every key that is absent and not required.
 
-    Text is read as a number where the schema asks for one: YAML takes 1e-3 for text, as Snakemake takes any number
-    inside a value of `--config`.
+    Text is read as a number or a truth value where the schema asks for one: YAML takes 1e-3 for text, as Snakemake
+    takes any number inside a value of `--config`, and `true`.
     """
     root = root or schema
     schema = expand_schema(value, schema, root)
@@ -91,7 +93,7 @@ def complete(value: object, schema: dict, root: dict | None = None) -> object:
         return complete_mapping(value, schema, root)
     if isinstance(value, list) and "items" in schema:
         return [complete(item, schema["items"], root) for item in value]
-    return as_number(value, schema) if isinstance(value, str) else value
+    return as_plain_value(value, schema) if isinstance(value, str) else value
 
 
 def complete_mapping(value: Mapping, schema: dict, root: dict) -> dict:
@@ -107,14 +109,14 @@ def complete_mapping(value: Mapping, schema: dict, root: dict) -> dict:
     return filled
 
 
-def as_number(text: str, schema: dict) -> object:
-    """The number that a text stands for, if the schema wants one; else the text."""
+def as_plain_value(text: str, schema: dict) -> object:
+    """The number or truth value that a text stands for, if the schema wants one; else the text."""
     wanted = as_list(schema.get("type", ()))
-    for kind, read in (("integer", int), ("number", float)):
+    for kind, read in (("integer", int), ("number", float), ("boolean", {"true": True, "false": False}.__getitem__)):
         if kind in wanted:
             try:
-                return read(text)
-            except ValueError:
+                return read(text.lower())
+            except (ValueError, KeyError):
                 return text
     return text
 
@@ -150,6 +152,7 @@ def check_references(config: dict) -> None:
         check_room(f"tasksets.{name}.K", entry)
         check_shifts(f"tasksets.{name}.shifts", entry)
     check_families(config)
+    check_recipe_study(config)
     for name, method in config["methods"].items():
         if method["kind"] == "tgmm":
             known(f"recipe in 'methods.{name}.recipe':", method["recipe"], config["recipes"])
@@ -192,6 +195,23 @@ def check_families(config: dict) -> None:
             if name in seen:
                 raise UserError(f"'families[{position}]' defines {name} again; it stands in 'families[{seen[name]}]'")
             seen[name] = position
+
+
+def check_recipe_study(config: dict) -> None:
+    """The recipe study needs a baseline, and every change must leave settings that can be trained."""
+    study, resolved = config["recipe_study"], Study(config)
+    if not study["changes"] and not resolved.recipe_studies:
+        return
+    known("recipe in 'recipe_study.recipe':", study["recipe"], config["recipes"])
+    check_room("recipe_study.K", study)
+    if BASELINE not in study["changes"]:
+        raise UserError(f"missing config key 'recipe_study.changes.{BASELINE}': all other changes start from it")
+    for dimension in study["d"]:
+        for entry in resolved.recipe_study_settings(dimension, study["seeds"][0])["changes"]:
+            try:
+                TrainingSettings.from_dict(entry["settings"])
+            except UserError as error:
+                raise UserError(f"'recipe_study.changes.{entry['change']}': {error}") from None
 
 
 def check_artefacts(config: dict) -> None:

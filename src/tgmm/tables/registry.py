@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tgmm.aggregate import read_table
-from tgmm.figures.registry import SUMMARY, find_kind
+from tgmm.figures.kinds import SUMMARY, find_kind
 from tgmm.files import write_atomically
-from tgmm.tables import claims_table, full_table, score_table, sorted_floor, theorem_sizes
+from tgmm.tables import claims_table, full_table, recipe_table, score_table, sorted_floor, theorem_sizes
 from tgmm.tables.render import to_latex, to_markdown
 
 
@@ -54,6 +54,14 @@ TABLES = {
         sorted_floor.caption,
         columns=sorted_floor.COLUMNS,
         settings=(),
+    ),
+    "recipe-table": TableKind(
+        recipe_table.long_table,
+        recipe_table.wide_table,
+        list(recipe_table.COMPARED),
+        recipe_table.caption,
+        columns=recipe_table.COLUMNS,
+        settings=("scale",),
     ),
     "theorem-sizes-table": TableKind(
         theorem_sizes.long_table,

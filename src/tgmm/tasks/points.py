@@ -40,7 +40,7 @@ def sample_points(
     labels : Tensor (B, N) of int64.
     """
     stream = STREAM_HELDOUT if heldout else STREAM_POINTS
-    labels = _sample_labels(mixture, random_uniform(seed, stream + LABELS, index, n_points))
+    labels = labels_from_uniform(mixture, random_uniform(seed, stream + LABELS, index, n_points))
     noise = random_normal(seed, stream + NOISE, index, n_points * mixture.dimension)
     noise = noise.unflatten(-1, (n_points, mixture.dimension))
     if math.isfinite(degrees_of_freedom):
@@ -58,7 +58,7 @@ def sample_points(
     return points.float(), labels
 
 
-def _sample_labels(mixture: Mixture, uniform: Tensor) -> Tensor:
+def labels_from_uniform(mixture: Mixture, uniform: Tensor) -> Tensor:
     """The component of every point, by inversion of the weights' cumulative sums; int64 (B, N)."""
     labels = torch.zeros_like(uniform, dtype=torch.int64)
     cumulative = torch.zeros_like(uniform[:, :1])

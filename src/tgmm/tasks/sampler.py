@@ -6,15 +6,12 @@ of the batches or on the device.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from tgmm.counter_random import ATTEMPT_BITS, inverse_normal_cdf, random_uniform, random_words, softplus
 from tgmm.errors import UserError, unknown_name
 from tgmm.mixture import Mixture
-from tgmm.tasks.points import sample_points
 
 MEAN_RANGE = 5.0
 COSINE_LIMIT = 0.8
@@ -26,24 +23,6 @@ ATTEMPTS_AT_ONCE = 32
 STREAM_MEANS, STREAM_WEIGHTS, STREAM_SCALES, STREAM_LENGTH, STREAM_SIZE = 0, 1, 2, 3, 4
 STREAM_PERTURBATION = 9
 STREAM_INITIAL = 16
-
-
-@dataclass(frozen=True)
-class TaskBatch:
-    """Tasks with their points.
-
-    Attributes
-    ----------
-    mixture : the true parameters, K padded to the largest in the batch with components of weight zero.
-    points : Tensor (B, N, d).
-    labels : Tensor (B, N) of int64, the component that each point was drawn from.
-    n_components : Tensor (B,) of int64.
-    """
-
-    mixture: Mixture
-    points: Tensor
-    labels: Tensor
-    n_components: Tensor
 
 
 def sample_mixtures(
@@ -160,18 +139,3 @@ def sample_component_counts(seed: int, index: Tensor, choices: tuple[int, ...]) 
     count = len(choices)
     rotation = random_words(seed, STREAM_SIZE, index // count, 1)[..., 0] % count
     return torch.tensor(choices, device=index.device)[(index + rotation) % count]
-
-
-def sample_training_batch(
-    seed: int, batch: int, size: int, *, dimension: int, covariance: str, n_components: tuple[int, ...], longest: int,
-    device: torch.device | str = "cpu",
-) -> TaskBatch:  # fmt: skip
-    """The ``batch``-th batch of a training stream: ``size`` tasks with K among ``n_components`` and one common N.
-
-    Every batch has one length, so that no work goes into padding; over batches N is uniform as in the paper.
-    """
-    index = torch.arange(batch * size, (batch + 1) * size, device=device)
-    counts = sample_component_counts(seed, index, n_components)
-    mixture = sample_mixtures(seed, index, counts, dimension, covariance)
-    points, labels = sample_points(mixture, seed, index, sample_length(seed, batch, longest))
-    return TaskBatch(mixture.to(torch.float32), points, labels, counts)

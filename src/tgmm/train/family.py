@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,13 +22,14 @@ from tgmm.train.loop import StopReason, Trainer
 from tgmm.train.progress import TrainingProgress
 from tgmm.train.settings import TrainingSettings
 from tgmm.train.validation import ValidationSet
+from tgmm.train.world import World, joined_world
 
 HISTORY_FILE = "history.csv"
 PACKAGES = ("torch", "numpy", "safetensors")
 
 
 def train_family(
-    settings: TrainingSettings, out: Path, work: Path, device: torch.device, max_minutes: float = float("inf")
+    settings: TrainingSettings, out: Path, work: Path, device: torch.device, max_minutes: float = math.inf
 ) -> StopReason:
     """Train, or go on training, one family; outputs appear only when it is finished.
 
@@ -37,24 +40,57 @@ def train_family(
     work : parent of the resumable states, ``work/<family>/<fingerprint>/``.
     max_minutes : stop cleanly after so long and leave a state to go on from.
     """
-    fingerprint = settings.fingerprint(training_version())
-    folder = work / settings.family / fingerprint
-    budget = settings.training
-    with exclusive(folder), deferred_signals() as request:
-        trainer = Trainer(settings, folder, device)
-        trainer.resume(lambda line: print(f"{settings.family}: {line}", flush=True))
-        validation = ValidationSet(settings, device)
-        progress = TrainingProgress(settings.family, budget.tasks, trainer.record.step * budget.batch)
+    with joined_world(device) as world:
+        trainer, reason = train_network(settings, work, device, max_minutes, world)
+        if reason.kind == "finished" and world.first:
+            release(trainer, out)
+    return reason
+
+
+def train_network(
+    settings: TrainingSettings, work: Path, device: torch.device, max_minutes: float = math.inf,
+    world: World | None = None,
+) -> tuple[Trainer, StopReason]:  # fmt: skip
+    """Train, or go on training, one network, and release nothing.
+
+    Parameters
+    ----------
+    settings, work, max_minutes : as for :func:`train_family`.
+    world : the processes that train it together.
+    """
+    world = world or World()
+    with ExitStack() as locks, deferred_signals() as request:
+        trainer, validation = prepare(settings, work, device, locks, world)
+        done = trainer.record.step * settings.training.batch
+        progress = TrainingProgress(settings.family, settings.training.tasks, done, visible=world.first)
         try:
             reason = trainer.run(validation, progress, request, 60.0 * max_minutes)
         finally:
             progress.close()
-        if reason.kind == "finished":
-            _release(trainer, out, fingerprint)
-    return reason
+    return trainer, reason
 
 
-def _release(trainer: Trainer, out: Path, fingerprint: str) -> None:
+def prepare(
+    settings: TrainingSettings, work: Path, device: torch.device, locks: ExitStack, world: World | None = None
+) -> tuple[Trainer, ValidationSet | None]:
+    """A trainer at the newest state of its family, whose lock it holds, and what the first process validates on."""
+    world = world or World()
+    folder = state_folder(settings, work)
+    if world.first:
+        locks.enter_context(exclusive(folder))
+    world.wait()
+    trainer = Trainer(settings, folder, device, world)
+    trainer.resume(lambda line: print(f"{settings.family}: {line}", flush=True) if world.first else None)
+    return trainer, ValidationSet(settings, device) if world.first else None
+
+
+def state_folder(settings: TrainingSettings, work: Path) -> Path:
+    """Where the states of a family lie, ``work/<family>/<fingerprint>/``."""
+    return work / settings.family / settings.fingerprint(training_version())
+
+
+def release(trainer: Trainer, out: Path) -> None:
+    """Write a trained family: weights, record and history."""
     history = pd.DataFrame(trainer.record.history)
     write_atomically(out / HISTORY_FILE, history.to_csv(index=False))
     save_checkpoint(
@@ -63,19 +99,21 @@ def _release(trainer: Trainer, out: Path, fingerprint: str) -> None:
         {
             "family": trainer.settings.family,
             "settings": trainer.settings.to_dict(),
-            "record": _record(trainer, fingerprint),
+            "record": _record(trainer),
         },
     )
 
 
-def _record(trainer: Trainer, fingerprint: str) -> dict[str, Any]:
+def _record(trainer: Trainer) -> dict[str, Any]:
     last = trainer.record.history[-1]
     return {
         "steps": trainer.record.step,
         "tasks_seen": trainer.record.step * trainer.settings.training.batch,
         "wall_seconds": round(trainer.record.seconds, 1),
+        "processor_seconds": round(trainer.record.processor_seconds, 1),
         "finished": time.strftime("%Y-%m-%d", time.gmtime()),
         "device": torch.cuda.get_device_name() if trainer.device.type == "cuda" else platform.machine(),
+        "processes": trainer.world.size,
         "threads": torch.get_num_threads(),
         "seed": trainer.settings.seed,
         "parameters": trainer.parameters,
@@ -83,5 +121,5 @@ def _record(trainer: Trainer, fingerprint: str) -> dict[str, Any]:
         "validation_l2_error": last["validation_l2_error"],
         "validation_l2_error_oracle": last["validation_l2_error_oracle"],
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "fingerprint": fingerprint,
+        "fingerprint": trainer.settings.fingerprint(training_version()),
     }

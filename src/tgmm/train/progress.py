@@ -18,15 +18,17 @@ class TrainingProgress:
     ----------
     family : shown in front of every line.
     tasks, done : tasks of the whole training, and those that a resumed state has seen already.
+    visible : False for a process that leaves reporting to another one.
+    bar : False for lines on a terminal too, as for families side by side.
     """
 
-    def __init__(self, family: str, tasks: int, done: int = 0):
-        self.family, self.tasks = family, tasks
+    def __init__(self, family: str, tasks: int, done: int = 0, visible: bool = True, bar: bool = True):
+        self.family, self.tasks, self.visible = family, tasks, visible
         self.started, self.start_done, self.last_line = time.monotonic(), done, 0.0
         self.validation = "-"
         console = Console(stderr=True)
         self.bar = None
-        if console.is_terminal:
+        if visible and bar and console.is_terminal:
             columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rest]}")]
             self.bar = Progress(*columns, TimeRemainingColumn(), console=console)
             self.bar_task = self.bar.add_task(family, total=tasks, completed=done, rest="")
@@ -34,6 +36,8 @@ class TrainingProgress:
 
     def step(self, done: int, loss: float) -> None:
         """Report after a step; on a log at most one line in 15 seconds."""
+        if not self.visible:
+            return
         now = time.monotonic()
         speed = (done - self.start_done) / max(now - self.started, 1e-9)
         rest = f"{done:,}/{self.tasks:,} tasks  {speed:,.0f} tasks/s  loss {loss:.3f}  validation {self.validation}"

@@ -12,6 +12,10 @@ from tgmm.errors import UserError, unknown_name
 from tgmm.loss_kinds import LOSSES
 from tgmm.models.settings import NetworkSettings
 
+SCHEDULES = ("cosine", "linear", "constant")
+OPTIMISERS = ("adamw", "muon")
+PRECISIONS = ("float32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -21,10 +25,13 @@ class Budget:
     ----------
     tasks : tasks to see, rounded up to whole batches.
     batch : tasks in a step.
-    learning_rate : peak of the schedule (linear warm-up, then cosine decay to zero).
-    weight_decay, clip : of AdamW, and the largest gradient norm.
-    warmup : share of the steps that warm up.
+    learning_rate : peak of the schedule.
+    weight_decay, clip : of the optimiser, and the largest gradient norm.
+    warmup : share of the steps that warm up linearly.
     validate_every : tasks between two validations.
+    schedule : how the rate goes on: "cosine" or "linear" decay to zero, or "constant".
+    optimiser : "adamw", or "muon" for the matrices of the blocks with AdamW for the rest.
+    precision : of the products in the network while it trains: "float32", or "bfloat16" by autocast.
     """
 
     tasks: int
@@ -34,6 +41,9 @@ class Budget:
     warmup: float = 0.05
     clip: float = 1.0
     validate_every: int = 4000
+    schedule: str = "cosine"
+    optimiser: str = "adamw"
+    precision: str = "float32"
 
     @property
     def steps(self) -> int:
@@ -45,7 +55,8 @@ class Budget:
         if step < warm_steps:
             return self.learning_rate * (step + 1) / warm_steps
         progress = (step - warm_steps) / max(1, self.steps - warm_steps)
-        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+        share = {"cosine": 0.5 * (1.0 + math.cos(math.pi * progress)), "linear": 1.0 - progress, "constant": 1.0}
+        return self.learning_rate * share[self.schedule]
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,8 @@ class TrainingSettings:
     family : its name.
     covariance, dimension, n_components, longest : the task family: d, every K, and N0 (training lengths are uniform
         on {N0/2, ..., N0}).
-    recipe, network, loss : the recipe's name, its architecture and its loss ("matched" or "sorted").
+    recipe, network, loss : the recipe's name, its architecture and its loss (one of ``tgmm.loss_kinds.LOSSES``).
+    unrolled : EM steps inside the loss; see :func:`tgmm.losses.training_loss`.
     training : the budget.
     validation_tasks : number for each K, from a seed of their own.
     seed : of the study; every stream derives from it and the family's name.
@@ -74,6 +86,7 @@ class TrainingSettings:
     training: Budget
     validation_tasks: int
     seed: int
+    unrolled: int = 0
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingSettings:
@@ -83,7 +96,7 @@ class TrainingSettings:
             if key not in known and key != "scale":
                 raise unknown_name("training setting", key, known)
         for key in known:
-            if key not in values:
+            if key not in values and key != "unrolled":
                 raise UserError(f"training settings lack '{key}'")
         if values["loss"] not in LOSSES:
             raise unknown_name("loss", values["loss"], LOSSES)
@@ -96,7 +109,12 @@ class TrainingSettings:
             }
         )
         budget = _budget(values["training"])
-        rest = {key: values[key] for key in known if key not in ("network", "training", "n_components")}
+        unrolled = values.get("unrolled", 0)
+        if unrolled and (unrolled < 0 or values["covariance"] != "isotropic"):
+            raise UserError(f"training setting 'unrolled' must be 0, or more for isotropic tasks (got {unrolled})")
+        rest = {
+            key: values[key] for key in known if key in values and key not in ("network", "training", "n_components")
+        }
         return cls(**rest, n_components=network.n_components, network=network, training=budget)
 
     def to_dict(self) -> dict[str, Any]:
@@ -116,6 +134,9 @@ def _budget(values: dict[str, Any]) -> Budget:
     if "tasks" not in values:
         raise UserError("training settings lack 'training.tasks'")
     budget = Budget(**values)
+    for name, choices in (("schedule", SCHEDULES), ("optimiser", OPTIMISERS), ("precision", PRECISIONS)):
+        if getattr(budget, name) not in choices:
+            raise unknown_name(f"training.{name}", getattr(budget, name), choices)
     for name in ("tasks", "batch", "validate_every", "learning_rate", "clip"):
         if not getattr(budget, name) > 0:  # NaN is not positive either
             raise UserError(f"training.{name} must be positive (got {getattr(budget, name)})")

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from tgmm.files import write_atomically
+from tgmm.train.optimiser import Optimiser
 
 NAME = re.compile(r"state-(\d{9})-([0-9a-f]{16})\.safetensors")
 KEPT = 2
@@ -33,22 +33,23 @@ class TrainingRecord:
     ----------
     step : steps taken.
     history : rows of history.csv so far.
-    running : sums of the losses since the last row, and their "count".
-    seconds : training time so far, over all sittings.
+    running : number of steps since the last row and sums of their losses, in the order of ``tgmm.train.step.SUMS``.
+    seconds : time so far, over all sittings.
+    processor_seconds : processor time of the steps alone, over all sittings.
     """
 
     step: int
     history: list[dict[str, Any]]
-    running: dict[str, float]
+    running: list[float]
     seconds: float
+    processor_seconds: float
 
 
-def save_state(folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer, progress: TrainingRecord) -> Path:
+def save_state(folder: Path, network: nn.Module, optimiser: Optimiser, progress: TrainingRecord) -> Path:
     """Write a state and remove all but the newest two."""
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    for position, moments in optimiser.state_dict()["state"].items():
-        tensors.update({f"optimiser.{position}.{name}": torch.as_tensor(value) for name, value in moments.items()})
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    tensors.update({f"optimiser.{name}": tensor for name, tensor in optimiser.tensors().items()})
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     content = save_tensors(tensors, {"record": json.dumps(asdict(progress))})
     path = folder / f"state-{progress.step:09d}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
     write_atomically(path, content)
@@ -57,9 +58,7 @@ def save_state(folder: Path, network: nn.Module, optimiser: torch.optim.Optimize
     return path
 
 
-def restore_state(
-    folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer, warn=print
-) -> TrainingRecord | None:
+def restore_state(folder: Path, network: nn.Module, optimiser: Optimiser, warn=print) -> TrainingRecord | None:
     """Load the newest sound state into network and optimiser; None where there is none."""
     for path in _states(folder):
         content = path.read_bytes()
@@ -78,15 +77,11 @@ def restore_state(
     return None
 
 
-def _load(tensors: dict[str, Tensor], network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+def _load(tensors: dict[str, Tensor], network: nn.Module, optimiser: Optimiser) -> None:
     prefix = "network."
     network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimiser."):
-            _, position, moment = name.split(".")
-            moments.setdefault(int(position), {})[moment] = tensor
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": moments})
+    prefix = "optimiser."
+    optimiser.load({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
 
 
 def _states(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tgmm.counter_random import derive_seed
 from tgmm.methods.em import EMSettings, estimate_em
-from tgmm.methods.transformer import estimate_with_network
+from tgmm.methods.transformer import estimate_tgmm
 from tgmm.metrics import l2_error
 from tgmm.mixture import Mixture
 from tgmm.tasks.points import sample_points
@@ -49,9 +49,9 @@ class ValidationSet:
             self.oracle[count] = l2_error(oracle.mixture, truth).mean().item()
             self.cells[count] = ValidationCell(truth.to(device), points.to(device))
 
-    def errors(self, network: nn.Module) -> dict[int, float]:
-        """Mean l2-error of the plain network, by K."""
+    def errors(self, network: nn.Module, em_steps: int = 0) -> dict[int, float]:
+        """Mean l2-error of the network's estimates, after so many EM steps, by K."""
         return {
-            count: l2_error(estimate_with_network(network, cell.points, count), cell.truth).mean().item()
+            count: l2_error(estimate_tgmm(network, cell.points, count, em_steps).mixture, cell.truth).mean().item()
             for count, cell in self.cells.items()
         }

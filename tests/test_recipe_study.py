@@ -1,0 +1,331 @@
+"""The recipe study: trained, resumed, diverged, compared, drawn and tabulated."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.colors import to_hex
+
+from synthetic_recipe_study import CHANGES, LABELS, SETTINGS, recipe_study
+from tgmm.errors import UserError
+from tgmm.figures import recipe_study as figure_kind
+from tgmm.figures import style
+from tgmm.figures.draw import draw_figure
+from tgmm.figures.palette import VERMILION, method_style
+from tgmm.recipe_study import run as run_module
+from tgmm.recipe_study.calibrate import measure_speeds, speed_lines
+from tgmm.recipe_study.comparison import COLUMNS, COMPARED, compare, final_rows, merge_parts
+from tgmm.recipe_study.divergence import has_diverged
+from tgmm.recipe_study.run import run_recipe_study
+from tgmm.study.recipe_study import change_settings
+from tgmm.tables.registry import write_table
+from tgmm.train.family import train_network
+from tgmm.train.validation import ValidationSet
+
+CPU = torch.device("cpu")
+BASE = {
+    "family": "recipe-study-d2-s1", "covariance": "isotropic", "dimension": 2, "n_components": [2, 3], "longest": 16,
+    "recipe": "components", "network": {"kind": "components", "width": 8, "blocks": 1, "heads": 2}, "loss": "matched",
+    "training": {"tasks": 1, "batch": 8, "learning_rate": 5e-3, "validate_every": 1}, "validation_tasks": 6, "seed": 1,
+    "scale": "smoke",
+}  # fmt: skip
+NOTHING = {
+    "label": "", "loss": "", "unrolled": None, "tasks_share": 1.0, "width_share": 1.0, "blocks_share": 1.0,
+    "heads_share": 1.0, "batch_share": 1.0, "rate_share": 1.0, "network": {}, "training": {},
+}  # fmt: skip
+TRIED = {
+    "wider": {"width_share": 2.0, "tasks_share": 0.5},
+    "wild": {"rate_share": 1e30, "training": {"clip": 1e30}},
+    "baseline": {},
+}
+
+
+def job(tasks: int = 64, **changes: dict) -> dict:
+    """Settings of `tgmm recipe-study run` with tiny networks."""
+    changes = {name: NOTHING | change for name, change in (changes or TRIED).items()}
+    entries = change_settings(BASE, {"changes": changes, "tasks": tasks})
+    return {"d": 2, "seed": 1, "scale": "smoke", "em_steps": 20, "em_starts": 10, "changes": entries}
+
+
+def quiet(_line: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def rows(work) -> pd.DataFrame:
+    return run_recipe_study(job(), work, CPU, quiet).rows
+
+
+# --- training ------------------------------------------------------------------------------------------------------
+
+
+def test_every_change_has_its_validations(rows):
+    assert tuple(rows.columns) == COLUMNS
+    assert rows.change.unique().tolist() == ["baseline", "wider", "wild"]
+    assert rows[rows.change == "baseline"].tasks.tolist() == list(range(8, 65, 8))
+    assert rows[rows.change == "wider"].tasks.max() == 32
+    sizes = rows.groupby("change").parameters.max()
+    assert sizes["wider"] > sizes["baseline"]
+    trained = rows[~rows.diverged]
+    assert (trained.groupby("change").processor_seconds.apply(lambda x: x.is_monotonic_increasing)).all()
+    assert trained.validation_l2_error.notna().all()
+    assert rows.validation_l2_error_oracle.nunique() == 1
+
+
+def test_the_last_row_has_the_error_after_em_steps_and_of_em_alone(rows, work):
+    values = job()
+    last = rows.groupby("change").tail(1).set_index("change")
+    rest = rows.drop(rows.groupby("change").tail(1).index)
+    assert rest[["validation_l2_error_em20", "validation_l2_error_em_restarts"]].isna().all(axis=None)
+    settings = run_module.TrainingSettings.from_dict(values["changes"][0]["settings"])
+    trainer, reason = train_network(settings, work, CPU)
+    assert reason.kind == "finished"
+    validation = ValidationSet(settings)
+    for steps, column in ((0, "validation_l2_error"), (20, "validation_l2_error_em20")):
+        errors = validation.errors(trainer.network, em_steps=steps)
+        assert last.loc["baseline", column] == pytest.approx(np.mean(list(errors.values())))
+    assert last.validation_l2_error_em_restarts.nunique() == 1
+    assert last.loc["wild", "validation_l2_error_em_restarts"] > 0
+
+
+def test_a_training_that_diverges_is_a_row_without_errors(rows):
+    wild = rows[rows.change == "wild"]
+    assert wild.diverged.tolist() == [True]
+    assert wild[["tasks", "processor_seconds", "validation_l2_error", "validation_l2_error_em20"]].isna().all(axis=None)
+    assert not rows[rows.change != "wild"].diverged.any()
+
+
+def test_other_failures_are_no_divergence(tmp_path):
+    (tmp_path / "work").write_text("a file where a folder should be")
+    with pytest.raises(UserError, match="cannot be written"):
+        run_recipe_study(job(), tmp_path / "work", CPU, quiet)
+    assert not has_diverged(UserError("work/x: cannot be written (No space left on device)"))
+    broken = job()
+    broken["changes"][1]["settings"]["loss"] = "best"
+    with pytest.raises(UserError, match="unknown loss 'best'"):
+        run_recipe_study(broken, tmp_path / "other", CPU, quiet)
+    assert not (tmp_path / "other").exists()
+
+
+def test_finished_changes_are_not_trained_again(rows, work, monkeypatch):
+    taken = []
+    step = run_module.train_network.__globals__["Trainer"]._take_step
+    monkeypatch.setattr(
+        run_module.train_network.__globals__["Trainer"],
+        "_take_step",
+        lambda self: (taken.append(self.settings.network.width), step(self)),
+    )
+    again = run_recipe_study(job(**{name: TRIED[name] for name in ("baseline", "wider")}), work, CPU, quiet).rows
+    assert taken == []
+    pd.testing.assert_frame_equal(again, rows[rows.change != "wild"], check_dtype=False)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_command_with_its_code_and_without_an_output(tmp_path, number, code):
+    out = tmp_path / "d2-s1.csv"
+    arguments = [sys.executable, "-m", "tgmm", "recipe-study", "run", "--settings", json.dumps(job(tasks=10**6))]
+    arguments += ["-d", "2", "--seed", "1", "--work", str(tmp_path / "work"), "--out", str(out), "--device", "cpu"]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in range(600):
+        if list((tmp_path / "work").glob("*/*/lock")) or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    os.kill(process.pid, number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert f"stopped by {signal.Signals(number).name}; the same command goes on" in errors
+    assert not out.exists()
+
+
+def test_a_run_that_was_stopped_between_steps_has_the_same_errors(tmp_path):
+    values = job(baseline={}, deeper={"blocks_share": 2.0})
+    whole = run_recipe_study(values, tmp_path / "whole", CPU, quiet).rows
+    trainer = run_module.train_network.__globals__["Trainer"]
+    step, left = trainer._take_step, [5]
+
+    def stopping(self) -> None:
+        step(self)
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "_take_step", stopping)
+        assert run_recipe_study(values, tmp_path / "stopped", CPU, quiet).signal == signal.SIGTERM
+    resumed = run_recipe_study(values, tmp_path / "stopped", CPU, quiet).rows
+    errors = ["change", "tasks", "validation_l2_error", "validation_l2_error_em20"]
+    pd.testing.assert_frame_equal(resumed[errors], whole[errors])
+
+
+def test_the_command_refuses_settings_of_another_part(tmp_path):
+    arguments = ["recipe-study", "run", "--settings", json.dumps(job()), "-d", "8", "--seed", "1", "--out", "x.csv"]
+    result = subprocess.run([sys.executable, "-m", "tgmm", *arguments], capture_output=True, text=True, check=False,
+                            cwd=tmp_path)  # fmt: skip
+    assert result.returncode == 2
+    assert result.stderr == "tgmm: --settings are of d = 2, seed 1, not of 8, 1\n"
+
+
+def test_speeds_are_relative_to_the_baseline_of_the_round():
+    values = job(baseline={}, wider={"width_share": 8.0}, wild=TRIED["wild"])
+    speeds = measure_speeds(values, rounds=2, tasks=32, device=CPU)
+    shares = speeds.set_index(["change", "round"]).share
+    assert shares["baseline"].tolist() == [1.0, 1.0]
+    assert (speeds[speeds.change == "wider"].speed > 0).all()
+    assert speeds[speeds.change == "wild"].speed.isna().all()
+    assert speeds.change.tolist() != ["baseline", "wider", "wild"] * 2  # each round has an order of its own
+    assert any(line.split()[0] == "wider" for line in speed_lines(speeds))
+
+
+# --- comparison ----------------------------------------------------------------------------------------------------
+
+
+def test_parts_are_joined_in_order_and_none_twice():
+    whole = recipe_study(seeds=(1, 2))
+    parts = [part for _, part in whole.groupby(["d", "seed"])]
+    merged = merge_parts(parts[::-1])
+    pd.testing.assert_frame_equal(merged, whole.sort_values(["d", "seed"], kind="stable", ignore_index=True))
+    with pytest.raises(UserError, match="d = 2, seed 1 is given twice"):
+        merge_parts([parts[0], *parts])
+
+
+def test_ratios_are_to_the_baseline_of_the_same_seed():
+    study = recipe_study(dimensions=(8,), seeds=(1, 2), changes=("baseline", "muon"))
+    final = final_rows(study).set_index(["change", "seed"])
+    ratios = [final.validation_l2_error["muon", seed] / final.validation_l2_error["baseline", seed] for seed in (1, 2)]
+    np.testing.assert_allclose(final.ratio["muon"], ratios)
+    row = compare(study).set_index("change").loc["muon"]
+    assert row.ratio == pytest.approx(np.sqrt(ratios[0] * ratios[1]))
+    assert (row.ratio_low, row.ratio_high) == (min(ratios), max(ratios))
+    assert row.error == pytest.approx(final.validation_l2_error["muon"].mean())
+    with pytest.raises(UserError, match="the recipe study has no 'baseline' for d = 8, seed 2"):
+        final_rows(study[~((study.change == "baseline") & (study.seed == 2))])
+
+
+def test_a_change_that_diverged_is_never_the_best():
+    table = compare(recipe_study())
+    assert table[table.best_over_d].change.unique().tolist() == ["muon"]
+    table = compare(recipe_study(diverged=[(2, "muon", 1)])).set_index(["d", "change"])
+    assert table.loc[(2, "muon"), ["n_diverged", "n_seeds"]].tolist() == [1, 3]
+    assert not table.best[2, "muon"]
+    assert table.best[8, "muon"]
+    assert not table.best_over_d.xs("muon", level="change").any()
+    assert np.isfinite(table.ratio[2, "muon"])
+    lost = compare(recipe_study(diverged=[(2, "muon", seed) for seed in (1, 2, 3)])).set_index(["d", "change"])
+    assert np.isnan(lost.ratio[2, "muon"])
+    assert lost.ratio_over_d[2, "muon"] == pytest.approx(lost.ratio[8, "muon"])
+
+
+def test_with_a_diverged_baseline_its_seed_has_no_ratio():
+    study = recipe_study(dimensions=(2,), diverged=[(2, "baseline", 2)])
+    final = final_rows(study)
+    assert final[final.seed == 2].ratio.isna().all()
+    assert np.isfinite(compare(study).ratio).all()
+    assert not compare(study).set_index("change").best["baseline"]
+
+
+# --- figure --------------------------------------------------------------------------------------------------------
+
+
+def drawn(study: pd.DataFrame):
+    with style.applied():
+        return figure_kind.draw(study, SETTINGS)
+
+
+def test_curves_run_over_processor_seconds():
+    study = recipe_study()
+    panels = drawn(study).axes
+    assert [panel.get_title(loc="left") for panel in panels[:2]] == ["d = 2", "d = 8"]
+    for d, panel in zip((2, 8), panels, strict=False):
+        lines = {line.get_gid(): line for line in panel.lines}
+        assert set(lines) == {*CHANGES, "em-oracle", "em-restarts"}
+        rows = study[(study.d == d) & (study.change == "wider")].groupby("tasks")
+        np.testing.assert_allclose(lines["wider"].get_xdata(), rows.processor_seconds.mean())
+        np.testing.assert_allclose(lines["wider"].get_ydata(), rows.validation_l2_error.mean())
+        np.testing.assert_allclose(lines["em-restarts"].get_ydata(), {2: 0.098, 8: 0.041}[d])
+        assert panel.get_yscale() == "log"
+        texts = [text.get_text() for text in panel.get_legend().get_texts()]
+        assert texts == ["baseline", "best: Muon"]
+        assert to_hex(lines["muon"].get_color()) == VERMILION
+        assert len({to_hex(lines[name].get_color()) for name in CHANGES}) == 3
+
+
+def test_dots_are_the_ratios_sorted_over_all_dimensions():
+    study = recipe_study()
+    lower = drawn(study).axes[2:]
+    table = compare(study)
+    order = [change for change in table.change.drop_duplicates() if change != "baseline"]
+    labels = [text.get_text() for text in lower[0].get_yticklabels()]
+    assert labels == [LABELS[change] for change in order]
+    for d, panel in zip((2, 8), lower, strict=True):
+        rows = table[table.d == d].set_index("change").loc[order]
+        means = [line for line in panel.lines if line.get_gid() == "mean"]
+        for column, method in (("ratio", "tgmm-components"), ("ratio_em20", "tgmm-components-em20")):
+            color = method_style(method).color
+            marks = [line for line in means if to_hex(line.get_color()) == color]
+            marks.sort(key=lambda line: np.ravel(line.get_ydata())[0])
+            np.testing.assert_allclose([np.ravel(line.get_xdata())[0] for line in marks], rows[column])
+        seeds = [line for line in panel.lines if line.get_gid() == "seed"]
+        assert sum(len(line.get_xdata()) for line in seeds) == 2 * 3 * len(order)
+
+
+def test_what_diverged_or_lies_beyond_the_axis_is_written_there():
+    study = recipe_study(diverged=[(2, "muon", 1)])
+    wild = study.change == "constant-schedule"
+    study.loc[wild, ["validation_l2_error", "validation_l2_error_em20"]] *= 20
+    panel = drawn(study).axes[2]
+    texts = [text.get_text() for text in panel.texts]
+    assert "1 of 3 diverged" in texts
+    table = compare(study).set_index(["d", "change"])
+    assert f"{table.ratio[2, 'constant-schedule']:.2g}" in texts
+    assert panel.get_xlim()[1] < 5
+
+
+def test_a_baseline_that_none_beats_is_called_the_best():
+    study = recipe_study()
+    study.loc[study.change == "baseline", "validation_l2_error"] *= 0.1
+    legend = drawn(study).axes[0].get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["baseline, the best"]
+
+
+def test_a_study_of_one_seed_and_few_changes_is_drawn():
+    study = recipe_study(dimensions=(8,), seeds=(1,), changes=("baseline", "muon"))
+    figure = drawn(study)
+    assert len(figure.axes) == 2
+    assert any("seed 1" in text.get_text() for text in figure.texts)
+
+
+def test_figure_and_table_are_written(tmp_path):
+    path = tmp_path / "all.csv"
+    recipe_study(diverged=[(8, "muon", 3)]).to_csv(path, index=False)
+    for file in draw_figure(SETTINGS, path, tmp_path / "fig-recipe"):
+        assert file.stat().st_size > 5000
+    settings = SETTINGS | {"id": "tab-recipe", "kind": "recipe-table"}
+    csv, markdown, latex = write_table(settings, path, tmp_path / "tab-recipe")
+    table = pd.read_csv(csv)
+    assert tuple(table.columns) == COMPARED
+    assert len(table) == 2 * len(CHANGES)
+    text = markdown.read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| 8 | Muon"))
+    assert "1 of 3 diverged" in row
+    best = table[(table.d == 8) & table.best]
+    assert f"**{best.error.iloc[0]:.3f}**".replace("0.", ".") in text
+    assert "EM with 10 k-means++ starts .0980" in text
+    assert r"\toprule" in latex.read_text()
+    (tmp_path / "old.csv").write_text("d,change\n2,baseline\n")
+    with pytest.raises(UserError, match=r"old\.csv: missing columns seed, tasks"):
+        draw_figure(SETTINGS, tmp_path / "old.csv", tmp_path / "none")
