@@ -66,7 +66,7 @@ def test_each_ends_with_the_bits_that_it_has_on_its_own(alone, tmp_path, togethe
     assert kinds(outcomes) == dict.fromkeys(FAMILIES, "finished")
     for name, outcome in outcomes.items():
         assert_same_release(tmp_path / name, alone / name)
-        assert outcome.trainer.record.step == FAMILIES[name].training.steps
+        assert outcome.record.step == FAMILIES[name].training.steps
 
 
 def test_families_begin_in_their_order_and_take_turns_so_many_at_a_time(tmp_path, monkeypatch):
@@ -129,7 +129,7 @@ def test_a_work_folder_that_cannot_be_written_is_a_failure_of_its_family(tmp_pat
     outcomes = train(tmp_path)
     assert kinds(outcomes) == {"first": "failed", "second": "finished", "third": "finished"}
     assert "cannot be written" in outcomes["first"].message
-    assert outcomes["first"].trainer is None
+    assert outcomes["first"].record is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
@@ -142,9 +142,9 @@ def test_a_signal_leaves_states_that_end_with_the_same_bits(alone, tmp_path, mon
     assert signal.getsignal(number) is before
     assert kinds(outcomes) == dict.fromkeys(FAMILIES, "interrupted")
     assert {outcome.signal for outcome in outcomes.values()} == {number}
-    assert outcomes["third"].trainer is None
+    assert outcomes["third"].record is None
     assert not any((tmp_path / name).exists() for name in FAMILIES)
-    steps = [outcomes[name].trainer.record.step for name in ("first", "second")]
+    steps = [outcomes[name].record.step for name in ("first", "second")]
     assert min(steps) >= 1
     assert after <= sum(steps) <= after + 4  # each looks again before long
     monkeypatch.undo()
@@ -162,7 +162,7 @@ def test_the_end_of_the_time_leaves_states_that_end_with_the_same_bits(alone, tm
         outcomes = train(tmp_path, max_minutes=1e-9)
         for name, values in FAMILIES.items():
             steps = min(sitting, values.training.steps)
-            assert outcomes[name].trainer.record.step == steps
+            assert outcomes[name].record.step == steps
             assert outcomes[name].kind == ("finished" if steps == values.training.steps else "budget")
             assert (tmp_path / name).exists() == (outcomes[name].kind == "finished")
     for name in FAMILIES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -49,9 +50,10 @@ def assert_same(first: TaskBatch, second: TaskBatch) -> None:
 @settings(max_examples=15)
 def test_a_batch_does_not_depend_on_where_one_starts_or_what_was_drawn_before(seed, size, covariance, numbers):
     """A training that is resumed at any step sees the tasks that it would have seen."""
-    used = stream(seed, size, covariance=covariance)
+    changes = {"covariance": covariance, "dimension": 8, "longest": 6}
+    used = stream(seed, size, **changes)
     for number in numbers:
-        assert_same(used.batch(number), stream(seed, size, covariance=covariance).batch(number))
+        assert_same(used.batch(number), stream(seed, size, **changes).batch(number))
 
 
 def test_batches_in_order_are_drawn_in_few_draws(monkeypatch):
@@ -115,16 +117,25 @@ def test_a_slice_of_a_batch_is_its_tasks():
 
 @given(
     size=st.integers(1, 7), choices=st.sets(st.integers(1, 6), min_size=1, max_size=4).map(sorted).map(tuple),
-    covariance=st.sampled_from(COVARIANCES), number=st.integers(0, 40),
+    covariance=st.sampled_from(COVARIANCES), number=st.integers(0, 40), at_once=st.sampled_from([1, 500, 1 << 18]),
 )  # fmt: skip
-def test_every_batch_is_padded_to_the_largest_size(size, choices, covariance, number):
-    batch = stream(size=size, n_components=choices, covariance=covariance, dimension=3).batch(number)
+def test_every_batch_is_padded_to_the_largest_size(size, choices, covariance, number, at_once):
+    with patch.dict(module.NUMBERS_AT_ONCE, cpu=at_once):
+        running = stream(size=size, n_components=choices, covariance=covariance, dimension=8, longest=6)
+    batch = running.batch(number)
     assert batch.mixture.n_components == max(choices)
     used = torch.arange(max(choices)) < batch.n_components[:, None]
     assert torch.equal(batch.mixture.weights > 0, used)
     torch.testing.assert_close(batch.mixture.weights.sum(1), torch.ones(size))
     assert (batch.mixture.means[~used] == 0).all()
     assert set(batch.n_components.tolist()) <= set(choices)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_small_batches_are_drawn_together_until_every_size_is_among_them(monkeypatch, size):
+    monkeypatch.setitem(module.NUMBERS_AT_ONCE, "cpu", 1)
+    running = stream(size=size, dimension=8, longest=6)
+    assert all(running.batch(number).mixture.n_components == 5 for number in range(60))
 
 
 def test_a_batch_beyond_the_memory_of_a_draw_is_drawn_alone(monkeypatch):
@@ -150,7 +161,7 @@ def test_every_size_is_seen_equally_often_in_every_place_of_a_batch(choices):
 
 @pytest.mark.parametrize("longest", [9, 32])
 def test_lengths_are_uniform_from_half_to_the_longest(longest):
-    running = stream(size=1, longest=longest)
+    running = stream(size=1, longest=longest, n_components=(2,), dimension=8)
     lengths = [running.batch(number).points.shape[1] for number in range(1500)]
     shortest = (longest + 1) // 2
     assert (min(lengths), max(lengths)) == (shortest, longest)

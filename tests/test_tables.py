@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -39,6 +41,12 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def table(study) -> pd.DataFrame:
     return pd.read_csv(study / "results/laptop/tables/tab-effectiveness.csv")
+
+
+def test_tables_do_not_wait_for_the_drawing_library():
+    code = "import sys, tgmm.tables.registry; print(sorted({'matplotlib', 'torch'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 def test_csv_equals_pandas_on_the_raw_scores(table):

@@ -20,7 +20,7 @@ from tgmm.errors import UserError
 from tgmm.metrics import l2_error
 from tgmm.models.checkpoint import load_checkpoint
 from tgmm.train import lock, loop
-from tgmm.train.family import train_family
+from tgmm.train.family import state_folder, train_family
 from tgmm.train.interrupt import deferred_signals
 from tgmm.train.lock import exclusive
 from tgmm.train.loop import Trainer
@@ -226,6 +226,8 @@ def test_an_edited_setting_never_resumes_another_ones_state(tmp_path, capsys):
         {"family": "other"}, {"covariance": "anisotropic"}, {"dimension": 3}, {"n_components": [2, 4]}, {"longest": 13},
         {"recipe": "matched"}, {"network__width": 16}, {"loss": "sorted"}, {"training__tasks": 88},
         {"training__batch": 4}, {"training__learning_rate": 1e-3}, {"training__warmup": 0.1}, {"seed": 6},
+        {"training__schedule": "linear"}, {"training__optimiser": "muon"}, {"training__precision": "bfloat16"},
+        {"unrolled": 1}, {"network__fourier": 2}, {"network__feedback": True}, {"network__data_attention": True},
     ],
     ids=lambda change: next(iter(change)),
 )  # fmt: skip
@@ -328,6 +330,17 @@ def test_a_family_waits_for_its_other_trainer_and_goes_on_when_that_is_killed(re
     assert_same_release(tmp_path / "out", released / "out")
 
 
+def test_a_trainer_that_waits_for_another_one_can_be_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "POLL_SECONDS", 0.02)
+    threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGTERM]).start()
+    with (
+        exclusive(state_folder(settings(), tmp_path)),
+        pytest.raises(UserError, match="told to stop while waiting for the other trainer"),
+    ):
+        train_family(settings(), tmp_path / "out", tmp_path, CPU)
+    assert train_family(settings(), tmp_path / "out", tmp_path, CPU).kind == "finished"
+
+
 def test_a_second_trainer_enters_when_the_first_one_leaves(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "POLL_SECONDS", 0.02)
     lines, entered = [], threading.Event()
@@ -411,6 +424,15 @@ def test_the_learning_rate_warms_up_linearly_and_decays_as_a_cosine():
     assert rates[32] == pytest.approx(1 + math.cos(math.pi * 22 / 90))
 
 
+@pytest.mark.parametrize(("schedule", "half_way", "last"), [("linear", 1.0, 2 / 90), ("constant", 2.0, 2.0)])
+def test_other_schedules_warm_up_alike_and_end_as_they_say(schedule, half_way, last):
+    budget = Budget(tasks=1000, batch=10, learning_rate=2.0, warmup=0.1, schedule=schedule)
+    rates = [budget.rate(step) for step in range(budget.steps)]
+    assert rates[:10] == pytest.approx([0.2 * step for step in range(1, 11)])
+    assert (rates[55], rates[-1]) == pytest.approx((half_way, last))
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
 def test_a_budget_is_rounded_up_to_whole_batches():
     assert Budget(tasks=100, batch=32).steps == 4
     assert Budget(tasks=1, batch=32).steps == 1
@@ -427,6 +449,11 @@ def test_a_budget_is_rounded_up_to_whole_batches():
         ({"training__learning_rate": 0.0}, r"training\.learning_rate must be positive"),
         ({"training__learning_rate": float("nan")}, r"training\.learning_rate"),
         ({"training__validate_every": 0}, r"training\.validate_every must be positive"),
+        ({"training__schedule": "linar"}, r"unknown training\.schedule 'linar'; did you mean 'linear'"),
+        ({"training__optimiser": "adam"}, r"unknown training\.optimiser 'adam'; did you mean 'adamw'"),
+        ({"training__precision": "bfloat"}, r"unknown training\.precision 'bfloat'; did you mean 'bfloat16'"),
+        ({"unrolled": -1}, r"'unrolled' must be 0, or more for isotropic tasks \(got -1\)"),
+        ({"unrolled": 2, "covariance": "anisotropic"}, r"'unrolled' must be 0, or more for isotropic tasks \(got 2\)"),
         ({"network__kind": "gpt"}, "unknown network kind 'gpt'"),
         ({"network__widht": 8}, "unknown network setting 'widht'; did you mean 'width'"),
         ({"network__heads": 3}, "width 8 is not a multiple of its 3 heads"),
@@ -435,6 +462,12 @@ def test_a_budget_is_rounded_up_to_whole_batches():
 def test_wrong_settings_are_refused_by_name(change, message):
     with pytest.raises(UserError, match=message):
         settings(**change)
+
+
+def test_settings_of_old_records_have_no_unrolled_steps():
+    values = settings().to_dict()
+    del values["unrolled"]
+    assert TrainingSettings.from_dict(values) == settings()
 
 
 @pytest.mark.parametrize("key", [key for key in VALUES if key != "scale"])

@@ -150,6 +150,13 @@ def test_a_process_on_its_own_has_nothing_to_average():
         assert not dist.is_initialized()
 
 
+def test_an_average_is_the_sum_over_the_processes_divided_by_their_number(monkeypatch):
+    monkeypatch.setattr(world.dist, "all_reduce", lambda tensor: tensor.add_(torch.tensor([1.0, 2.0])))
+    tensor = torch.tensor([3.0, 5.0])
+    World(1, 2).average(tensor)
+    assert tensor.tolist() == [2.0, 3.5]
+
+
 def test_the_first_of_the_processes_says_what_is_wrong():
     with pytest.raises(UserError, match=r"training\.batch = 9 cannot be shared by 4 processes"):
         World(0, 4).check(9)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from seaborn import color_palette
 
 from tgmm.errors import UserError
 from tgmm.figures import training_curves
@@ -87,7 +87,7 @@ class _Looks:
     def __init__(self, last: pd.DataFrame):
         self.widths = sorted({int(width) for width in last["width"]})
         self.depths = sorted({int(blocks) for blocks in last["blocks"]})
-        colors = colormaps["viridis_r"].colors
+        colors = color_palette("viridis_r", 256)
         places = np.linspace(0.3, 0.97, len(self.widths)) if len(self.widths) > 1 else [0.6]
         self.colors = [to_hex(colors[int(255 * place)]) for place in places]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import matplotlib
+import seaborn
 
 from tgmm.figures.palette import INK
 
@@ -35,7 +36,6 @@ RULES = {
     "ytick.major.width": 0.6,
     "ytick.minor.width": 0.4,
     "xtick.minor.width": 0.4,
-    "xtick.minor.size": 3.2,
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.5,
     "axes.axisbelow": True,
@@ -43,10 +43,6 @@ RULES = {
     "legend.frameon": False,
     "lines.linewidth": 1.1,
     "lines.markersize": 4.0,
-    "lines.solid_capstyle": "round",
-    "patch.edgecolor": "white",
-    "patch.force_edgecolor": True,
-    "patch.linewidth": 0.8,
     "mathtext.fontset": "dejavusans",
     "pdf.fonttype": 42,
     "pdf.compression": 9,
@@ -57,8 +53,8 @@ RULES = {
 
 @contextmanager
 def applied() -> Iterator[None]:
-    """The project's rules while the block runs; the caller's come back afterwards."""
+    """Seaborn's theme with the project's rules while the block runs; the caller's come back afterwards."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(RULES)
+        seaborn.set_theme(context="paper", style="ticks", rc=RULES)
         yield

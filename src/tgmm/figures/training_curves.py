@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
@@ -70,7 +71,7 @@ def _draw_panel(panel: Axes, curves: dict[str, pd.DataFrame]) -> None:
         marks = {"marker": look.marker, "markersize": look.size, "markevery": (every - 1, every)}
         edge = {"markeredgecolor": "white", "markeredgewidth": 0.4}
         line = {"color": look.color, "linestyle": look.line, "zorder": 3}
-        panel.plot(rows["tasks"], rows["validation_l2_error"], **line, **marks, **edge)
+        seaborn.lineplot(rows, x="tasks", y="validation_l2_error", errorbar=None, ax=panel, **line, **marks, **edge)
     panel.set(xlabel="", ylabel="")
     panel.grid()
 

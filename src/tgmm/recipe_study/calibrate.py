@@ -50,7 +50,7 @@ def _speed(settings: dict[str, Any], tasks: int, device: torch.device) -> float:
     short = settings | {"training": budget, "validation_tasks": VALIDATION_TASKS}
     with tempfile.TemporaryDirectory() as work:
         try:
-            trainer, reason = train_network(TrainingSettings.from_dict(short), Path(work), device)
+            trainer, reason = train_network(TrainingSettings.from_dict(short), Path(work), device, visible=False)
         except UserError as error:
             if not has_diverged(error):
                 raise

@@ -16,7 +16,7 @@ import torch
 from tgmm.code_version import training_version
 from tgmm.files import write_atomically
 from tgmm.models.checkpoint import save_checkpoint
-from tgmm.train.interrupt import deferred_signals
+from tgmm.train.interrupt import InterruptRequest, deferred_signals
 from tgmm.train.lock import exclusive
 from tgmm.train.loop import StopReason, Trainer
 from tgmm.train.progress import TrainingProgress
@@ -49,7 +49,7 @@ def train_family(
 
 def train_network(
     settings: TrainingSettings, work: Path, device: torch.device, max_minutes: float = math.inf,
-    world: World | None = None,
+    world: World | None = None, visible: bool = True,
 ) -> tuple[Trainer, StopReason]:  # fmt: skip
     """Train, or go on training, one network, and release nothing.
 
@@ -57,12 +57,13 @@ def train_network(
     ----------
     settings, work, max_minutes : as for :func:`train_family`.
     world : the processes that train it together.
+    visible : whether progress is reported.
     """
     world = world or World()
     with ExitStack() as locks, deferred_signals() as request:
-        trainer, validation = prepare(settings, work, device, locks, world)
+        trainer, validation = prepare(settings, work, device, locks, request, world)
         done = trainer.record.step * settings.training.batch
-        progress = TrainingProgress(settings.family, settings.training.tasks, done, visible=world.first)
+        progress = TrainingProgress(settings.family, settings.training.tasks, done, visible and world.first)
         try:
             reason = trainer.run(validation, progress, request, 60.0 * max_minutes)
         finally:
@@ -71,13 +72,14 @@ def train_network(
 
 
 def prepare(
-    settings: TrainingSettings, work: Path, device: torch.device, locks: ExitStack, world: World | None = None
-) -> tuple[Trainer, ValidationSet | None]:
+    settings: TrainingSettings, work: Path, device: torch.device, locks: ExitStack, request: InterruptRequest,
+    world: World | None = None,
+) -> tuple[Trainer, ValidationSet | None]:  # fmt: skip
     """A trainer at the newest state of its family, whose lock it holds, and what the first process validates on."""
     world = world or World()
     folder = state_folder(settings, work)
     if world.first:
-        locks.enter_context(exclusive(folder))
+        locks.enter_context(exclusive(folder, request=request))
     world.wait()
     trainer = Trainer(settings, folder, device, world)
     trainer.resume(lambda line: print(f"{settings.family}: {line}", flush=True) if world.first else None)

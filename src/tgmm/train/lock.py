@@ -10,15 +10,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tgmm.errors import UserError
+from tgmm.train.interrupt import InterruptRequest
 
 POLL_SECONDS = 1.0
 
 
 @contextmanager
-def exclusive(folder: Path, say=print) -> Iterator[None]:
+def exclusive(folder: Path, say=print, request: InterruptRequest | None = None) -> Iterator[None]:
     """Hold the folder's lock for the block; wait, and say so, while another process holds it.
 
     The lock is the kernel's (flock), so it ends with its process, however that ends.
+
+    Raises
+    ------
+    UserError : for a folder that cannot be written, or a request to stop that comes while it waits.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -26,7 +31,7 @@ def exclusive(folder: Path, say=print) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
     try:
-        _wait(handle, folder, say)
+        _wait(handle, folder, say, request)
         os.ftruncate(handle, 0)
         os.write(handle, str(os.getpid()).encode())
         yield
@@ -34,7 +39,7 @@ def exclusive(folder: Path, say=print) -> Iterator[None]:
         os.close(handle)
 
 
-def _wait(handle: int, folder: Path, say) -> None:
+def _wait(handle: int, folder: Path, say, request: InterruptRequest | None) -> None:
     said = False
     while True:
         try:
@@ -46,3 +51,5 @@ def _wait(handle: int, folder: Path, say) -> None:
                 say(f"{folder}: another trainer (process {holder}) is at work on this family; waiting for it")
                 said = True
             time.sleep(POLL_SECONDS)
+            if request:
+                raise UserError(f"{folder}: told to stop while waiting for the other trainer") from None

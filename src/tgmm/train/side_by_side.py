@@ -17,6 +17,7 @@ from tgmm.train.interrupt import InterruptRequest, deferred_signals
 from tgmm.train.loop import StopReason, Trainer
 from tgmm.train.progress import TrainingProgress
 from tgmm.train.settings import TrainingSettings
+from tgmm.train.state import TrainingRecord
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,13 @@ class Outcome:
     ----------
     kind : "finished", "interrupted", "budget" or "failed".
     message : of the failure.
-    trainer : with network and record; None if it never began.
+    record : steps, history and times; None if it never began.
     signal : number of the signal that interrupted it.
     """
 
     kind: str
     message: str = ""
-    trainer: Trainer | None = None
+    record: TrainingRecord | None = None
     signal: int | None = None
 
 
@@ -81,7 +82,8 @@ class _Sitting:
         self, settings: TrainingSettings, out: Callable[[str], Path], work: Path, device: torch.device,
         request: InterruptRequest, end: float,
     ):  # fmt: skip
-        self.settings, self.out, self.trainer = settings, out, None
+        self.settings, self.out = settings, out
+        self.trainer: Trainer | None = None
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self.turns = self._turns(work, device, request, end)
 
@@ -92,18 +94,22 @@ class _Sitting:
                 reason = next(self.turns)
                 if reason is not None and reason.kind == "finished":
                     release(self.trainer, self.out(self.settings.family))
-            outcome = None if reason is None else Outcome(reason.kind, "", self.trainer, reason.signal)
+            outcome = None if reason is None else Outcome(reason.kind, "", self._record(), reason.signal)
         except UserError as error:
-            outcome = Outcome("failed", str(error), self.trainer)
+            outcome = Outcome("failed", str(error), self._record())
         if outcome is not None:
             self.turns.close()  # gives the lock back, for which another trainer may wait
         return outcome
+
+    def _record(self) -> TrainingRecord | None:
+        """What remains of a trainer; its network and what a GPU holds for it go when the sitting does."""
+        return None if self.trainer is None else self.trainer.record
 
     def _turns(
         self, work: Path, device: torch.device, request: InterruptRequest, end: float
     ) -> Generator[StopReason | None, None, None]:
         with ExitStack() as lock:
-            self.trainer, validation = prepare(self.settings, work, device, lock)
+            self.trainer, validation = prepare(self.settings, work, device, lock, request)
             done = self.trainer.record.step * self.settings.training.batch
             progress = TrainingProgress(self.settings.family, self.settings.training.tasks, done, bar=False)
             yield from self.trainer.sitting(validation, progress, request, max(0.0, end - time.monotonic()))
