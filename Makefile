@@ -13,7 +13,7 @@ HASH = $(PYTHON) -c 'import hashlib; print(hashlib.sha256(b"".join(open(name, "r
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce smoke figures test test-all lint format lock clean check-python
+.PHONY: help setup reproduce smoke figures test test-all test-gpu lint format lock clean check-python
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ test: setup ## Run the tests
 
 test-all: setup ## Run the tests, those that take minutes included
 	OMP_NUM_THREADS=1 python -m pytest -n $(JOBS)
+
+test-gpu: setup ## Run the tests that need a CUDA device
+	python -m pytest -m gpu
 
 lint: setup ## Check the style of code and workflow
 	ruff check .

@@ -6,7 +6,6 @@ import json
 import sys
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from tgmm.train.status import FamilyStatus, StudyStatus
 
+POLL_SECONDS = 0.1
 WATCH_SECONDS = 3.0
 COLUMNS = ("family", "state", "steps", "tasks", "error/oracle", "tasks/s", "left", "age", "note")
 TEXT_COLUMNS = ("family", "state", "note")
@@ -61,13 +61,20 @@ def status(
 
 
 def _watch(reader: StudyStatus, console: Console) -> None:
-    """A table that stays in place until Ctrl-C."""
+    """A table that stays in place until Ctrl-C.
+
+    The signal sets a request, for an exception may get lost where Python cannot raise one, as in a finaliser.
+    """
     from rich.live import Live
 
-    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
-        while True:
+    from tgmm.train.interrupt import deferred_signals
+
+    with deferred_signals() as request, Live(console=console, auto_refresh=False) as live:
+        while not request:
             live.update(_table(reader), refresh=True)
-            time.sleep(WATCH_SECONDS)
+            end = time.monotonic() + WATCH_SECONDS
+            while not request and time.monotonic() < end:
+                time.sleep(min(WATCH_SECONDS, POLL_SECONDS))
 
 
 def _table(reader: StudyStatus) -> Table:
