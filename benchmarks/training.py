@@ -38,6 +38,7 @@ from tgmm.tasks.stream import TaskBatch
 from tgmm.train.cost import training_flops
 from tgmm.train.interrupt import InterruptRequest
 from tgmm.train.loop import Trainer, training_stream
+from tgmm.train.progress import TrainingProgress
 from tgmm.train.settings import TrainingSettings
 from tgmm.train.validation import ValidationSet
 
@@ -47,14 +48,9 @@ WARM_UP_SECONDS = 2.0
 VALIDATION_TASKS = 8
 
 
-class Silent:
+def silent(settings: TrainingSettings) -> TrainingProgress:
     """Progress that nobody sees."""
-
-    def step(self, done: int, loss: float) -> None:
-        pass
-
-    def validated(self, error: float, oracle: float) -> None:
-        pass
+    return TrainingProgress(settings.family, settings.training.tasks, visible=False)
 
 
 class ProjectTrainer:
@@ -67,7 +63,7 @@ class ProjectTrainer:
     def train(self, seconds: float) -> int:
         """Train for so long; the number of steps taken. The budget is endless, so no validation comes up."""
         before = self.trainer.record.step
-        self.trainer.run(None, Silent(), InterruptRequest(), seconds)
+        self.trainer.run(None, silent(self.trainer.settings), InterruptRequest(), seconds)
         return self.trainer.record.step - before
 
 
@@ -176,7 +172,7 @@ def final_loss(settings: TrainingSettings, device: torch.device, fused: bool) ->
     """Mean loss over the last tenth of a whole training."""
     with tempfile.TemporaryDirectory() as work, nullcontext() if fused else sdpa_kernel(SDPBackend.MATH):
         trainer = Trainer(settings, Path(work), device)
-        trainer.run(ValidationSet(settings, device), Silent(), InterruptRequest())
+        trainer.run(ValidationSet(settings, device), silent(settings), InterruptRequest())
     rows = [row["loss"] for row in trainer.record.history if row["tasks"] > 0.9 * settings.training.tasks]
     return statistics.fmean(rows)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tgmm.errors import UserError, unknown_name
+from tgmm.train.state_files import read_header, state_files
 
 if TYPE_CHECKING:
     from tgmm.train.settings import TrainingSettings
@@ -62,11 +63,7 @@ class Workplace:
 
     def newest_state(self, family: str) -> Path | None:
         """The newest state of these settings and this code."""
-        from tgmm.train.state import NAME
-
-        folder = self.work / family / self.fingerprint(family)
-        states = [path for path in folder.glob("state-*.safetensors") if NAME.fullmatch(path.name)]
-        return max(states, default=None)
+        return next(iter(state_files(self.work / family / self.fingerprint(family))), None)
 
     def progress(self, family: str) -> Progress:
         from tgmm.models.checkpoint import RECORD_FILE
@@ -89,9 +86,7 @@ def training_seconds(model: Path) -> float:
 
 def state_progress(path: Path, batch: int) -> Progress:
     """What a state says of itself, in the header of its file."""
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    record = json.loads(header["__metadata__"]["record"])
+    record, _ = read_header(path)
     validated = [row for row in record["history"] if "validation_l2_error" in row]
     errors = [validated[-1][f"validation_l2_error{part}"] for part in ("", "_oracle")] if validated else [None, None]
     return Progress("begun", record["step"] * batch, record["seconds"], *errors)

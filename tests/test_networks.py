@@ -47,6 +47,17 @@ def assert_same(first: LogEstimate, second: LogEstimate, tolerance: float = 1e-9
             torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("kind", NETWORK_KINDS)
+def test_half_precision_ends_where_estimates_begin(kind):
+    """bfloat16 has eight bits for a mean, so a read-out in it could not say where a component lies."""
+    built = network(kind, "anisotropic").float()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        estimate = built(some_points(4, 20).float(), torch.tensor([2, 3, 4, 5]))[-1]
+    for tensor in (estimate.log_weights, estimate.means, estimate.standard_deviations):
+        assert tensor.dtype == torch.float32
+        assert (tensor.bfloat16().float() != tensor).float().mean() > 0.5
+
+
 @pytest.mark.parametrize("covariance", ["isotropic", "anisotropic"])
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
 def test_estimates_are_mixtures_of_the_tasks_own_size(kind, covariance):

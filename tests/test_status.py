@@ -33,7 +33,7 @@ from tgmm.train.family import train_family
 from tgmm.train.lock import exclusive
 from tgmm.train.progress import TrainingProgress
 from tgmm.train.settings import TrainingSettings
-from tgmm.train.status import STATE_FILE, FamilyStatus, StudyStatus, is_held, read_state, recent_speed
+from tgmm.train.status import FamilyStatus, StudyStatus, is_held, read_state, recent_speed
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST, SECOND = "isotropic-d2-n12-components", "isotropic-d3-n12-components"
@@ -156,11 +156,6 @@ def test_speed_is_that_of_the_last_minute_of_training():
     assert recent_speed(1300, 520.0, history) == (1300 - 900) / 70.0
     assert recent_speed(40, 10.0, []) == 4.0
     assert recent_speed(0, 0.0, []) is None
-
-
-def test_names_of_states_are_those_that_the_trainer_writes():
-    assert STATE_FILE.groups == 0
-    assert STATE_FILE.pattern == state.NAME.pattern.replace("(", "").replace(")", "")
 
 
 # --- other settings ---

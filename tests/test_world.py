@@ -18,8 +18,12 @@ from safetensors.torch import load_file
 from tgmm.errors import UserError
 from tgmm.train import world
 from tgmm.train.family import train_family
+from tgmm.train.interrupt import InterruptRequest
+from tgmm.train.loop import STATE_IS_OLD, Trainer
+from tgmm.train.step import SUMS
+from tgmm.train.validation import ValidationSet
 from tgmm.train.world import World, joined_world
-from toy_training import CPU, STEPS, TIMES, assert_same_release, edited, settings
+from toy_training import CPU, STEPS, TIMES, Quiet, assert_same_release, edited, settings
 
 WIDTH = 8
 CHANGES = {"network": {"kind": "components", "width": WIDTH, "blocks": 2, "heads": 2, "axes": 3}}
@@ -105,6 +109,51 @@ def test_a_batch_that_cannot_be_shared_is_refused_in_one_line(tmp_path):
     assert not (tmp_path / "out").exists()
     lines = [line for line in err.splitlines() if line.startswith("tgmm: ")]
     assert lines == ["tgmm: training.batch = 7 cannot be shared by 2 processes; it must be a multiple of 2"]
+
+
+def test_what_a_state_holds_of_unfinished_rows_is_of_all_processes(tmp_path, monkeypatch):
+    """Each process has summed up losses of its own; the one that saves would otherwise write down its own alone."""
+    shares = []
+
+    class Half(World):
+        def average(self, tensor):
+            if len(tensor) == len(SUMS):
+                shares.append(tensor.clone())
+                tensor.copy_(torch.arange(len(SUMS)))
+
+    trainer = Trainer(settings(), tmp_path, CPU, Half())
+    trainer._take_step()
+    trainer._save()
+    assert trainer.record.running == [0.0, 1.0, 2.0, 3.0]
+    assert torch.equal(trainer.step.sums, shares[0])
+
+
+@pytest.mark.parametrize(
+    ("wish", "kind", "number"), [(15.0, "interrupted", 15), (2.0, "interrupted", 2), (0.5, "budget", None)]
+)
+def test_what_one_process_is_told_all_do(tmp_path, wish, kind, number):
+    class Other(World):
+        def largest(self, value, device):
+            return max(value, wish)
+
+    trainer = Trainer(settings(), tmp_path, CPU, Other())
+    reason = trainer.run(None, Quiet(InterruptRequest()), InterruptRequest())
+    assert (reason.kind, reason.signal, trainer.record.step) == (kind, number, 1)
+    assert len(list(tmp_path.glob("state-*"))) == 1
+
+
+def test_all_processes_save_when_one_finds_its_state_old(tmp_path, monkeypatch):
+    monkeypatch.setattr("tgmm.train.loop.STATE_SECONDS", -1.0)
+    asked = []
+
+    class Recorded(World):
+        def largest(self, value, device):
+            asked.append(value)
+            return value
+
+    trainer = Trainer(settings(training__validate_every=8 * STEPS), tmp_path, CPU, Recorded())
+    trainer.run(ValidationSet(settings()), Quiet(InterruptRequest()), InterruptRequest())
+    assert asked == [STATE_IS_OLD] * STEPS
 
 
 def test_terminated_processes_leave_a_state_and_go_on_to_the_same_bits(together, tmp_path):

@@ -10,6 +10,10 @@ class UserError(Exception):
     """Bad input: the message is one line that names the key, file or value and what would be right."""
 
 
+class DivergenceError(UserError):
+    """A training whose loss, gradient or validation error is no longer finite: for a comparison, a result."""
+
+
 def unknown_name(kind: str, name: object, choices: Iterable[object]) -> UserError:
     """An error for a name that is not among the choices, with the nearest valid one.
 

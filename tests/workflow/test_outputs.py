@@ -12,6 +12,7 @@ from tgmm.study import Study, load_study
 
 FOLDER = Path(os.environ.get("TGMM_RUN", "."))
 SCALE = os.environ.get("TGMM_RUN_SCALE", "smoke")
+HISTORY_COLUMNS = ("step", "tasks", "seconds", "processor_seconds", "loss", "flops", "validation_l2_error")
 pytestmark = pytest.mark.skipif("TGMM_RUN" not in os.environ, reason="TGMM_RUN names no finished run")
 
 
@@ -51,15 +52,19 @@ def test_the_oracle_is_the_floor_and_never_fails(study, results):
 
 
 def test_models_come_with_their_record(study, results):
+    import pandas as pd
+
     for family in study.families:
         record = json.loads((results / f"models/{family}/config.json").read_text())
         settings = study.train_settings(family)
         for key in ("family", "dimension", "recipe", "loss", "training", "seed"):
             assert record["settings"][key] == settings[key]
         assert record["record"]["tasks_seen"] >= settings["training"]["tasks"]
-        history = (results / f"models/{family}/history.csv").read_text().splitlines()
-        assert history[0].startswith("step,tasks,seconds,loss")
-        assert len(history) > 2
+        history = pd.read_csv(results / f"models/{family}/history.csv")
+        assert set(HISTORY_COLUMNS) <= set(history.columns)
+        assert len(history) > 1
+        assert history.tasks.is_monotonic_increasing
+        assert history[list(HISTORY_COLUMNS)].iloc[-1].notna().all()
 
 
 def test_headline_numbers_are_there(results):

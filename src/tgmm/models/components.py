@@ -50,9 +50,8 @@ class ScatterBlock(nn.Module):
         self.attention_norm = nn.LayerNorm(width) if settings.data_attention else None
         self.attention = Attention(width, heads) if settings.data_attention else None
         self.data_norm = nn.LayerNorm(width)
-        self.data_mlp = MLP(
-            width, F.relu, expansion=1
-        )  # the points are many; a wider one costs time and learns no more
+        # The points are many: a wider one costs time and learns no more.
+        self.data_mlp = MLP(width, F.relu, expansion=1)
 
     def forward(
         self, data: Tensor, normed: Tensor, components: Tensor, unused: Tensor, hidden: Tensor | None
@@ -87,10 +86,12 @@ class ComponentReadout(nn.Module):
 
     def forward(self, components: Tensor, unused: Tensor) -> LogEstimate:
         """The estimates (..., B, K) of component tokens (..., B, K, D); ``unused`` (B, K) is True at padding."""
-        normed = self.norm(components)
-        logits = self.weight(normed)[..., 0].masked_fill(unused, MASKED)
-        scales = None if self.scale is None else F.softplus(self.scale(normed))
-        return LogEstimate(logits.log_softmax(-1), self.mean(normed), scales)
+        # Under autocast the blocks may compute in bfloat16, whose steps at a mean of 4 are 0.03: too coarse to be said.
+        with torch.autocast(components.device.type, enabled=False):
+            normed = self.norm(components.to(self.norm.weight.dtype))
+            logits = self.weight(normed)[..., 0].masked_fill(unused, MASKED)
+            scales = None if self.scale is None else F.softplus(self.scale(normed))
+            return LogEstimate(logits.log_softmax(-1), self.mean(normed), scales)
 
 
 class Feedback(nn.Module):

@@ -9,8 +9,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from tgmm.errors import UserError
-from tgmm.recipe_study.divergence import has_diverged
+from tgmm.errors import DivergenceError
 from tgmm.study.recipe_study import BASELINE
 from tgmm.train.family import train_network
 from tgmm.train.settings import TrainingSettings
@@ -51,9 +50,7 @@ def _speed(settings: dict[str, Any], tasks: int, device: torch.device) -> float:
     with tempfile.TemporaryDirectory() as work:
         try:
             trainer, reason = train_network(TrainingSettings.from_dict(short), Path(work), device, visible=False)
-        except UserError as error:
-            if not has_diverged(error):
-                raise
+        except DivergenceError:
             return float("nan")
         if reason.kind != "finished":
             raise SystemExit(128 + reason.signal)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pandas as pd
 import torch
 
 from tgmm.counter_random import derive_seed
-from tgmm.errors import UserError
+from tgmm.errors import DivergenceError
 from tgmm.methods.em import EMSettings, estimate_em
 from tgmm.metrics import l2_error
 from tgmm.recipe_study.comparison import COLUMNS, ORACLE, PLAIN, REFINED, RESTARTS
-from tgmm.recipe_study.divergence import has_diverged
 from tgmm.train.family import train_network
 from tgmm.train.interrupt import deferred_signals
 from tgmm.train.settings import TrainingSettings
@@ -62,9 +62,7 @@ def run_recipe_study(values: dict[str, Any], work: Path, device: torch.device, s
             say(f"{change}: {settings.training.tasks:,} tasks to see")
             try:
                 trainer, reason = train_network(settings, work, device)
-            except UserError as error:
-                if not has_diverged(error):
-                    raise
+            except DivergenceError as error:
                 say(f"{change}: diverged ({error})")
                 tables.append(pd.DataFrame([{"change": change, "diverged": True}]))
                 continue
@@ -86,20 +84,14 @@ def error_of_restarts(validation: ValidationSet, values: dict[str, Any]) -> floa
             index=torch.arange(len(cell.points)),
         )  # fmt: skip
         errors.append(l2_error(estimate.mixture, cell.truth).mean().item())
-    return mean(errors)
-
-
-def mean(values) -> float:
-    """The mean of some numbers."""
-    values = list(values)
-    return sum(values) / len(values)
+    return fmean(errors)
 
 
 def _rows(change: str, trainer: Any, validation: ValidationSet, em_steps: int) -> pd.DataFrame:
     """The validations of a finished training, the last with the error after EM steps."""
     history = pd.DataFrame(trainer.record.history)
     rows = history.dropna(subset=[PLAIN])[list(FROM_HISTORY)].assign(change=change, diverged=False)
-    rows.loc[rows.index[-1], REFINED] = mean(validation.errors(trainer.network, em_steps=em_steps).values())
+    rows.loc[rows.index[-1], REFINED] = fmean(validation.errors(trainer.network, em_steps=em_steps).values())
     return rows
 
 
@@ -115,7 +107,7 @@ def _joined(
 ) -> pd.DataFrame:
     table = pd.concat(tables, ignore_index=True).reindex(columns=list(COLUMNS))
     last = ~table["change"].duplicated(keep="last")
-    table[ORACLE] = mean(validation.oracle.values())
+    table[ORACLE] = fmean(validation.oracle.values())
     table.loc[last, RESTARTS] = restarts
     whole = {"tasks": "Int64", "parameters": "Int64"}
     return table.assign(d=values["d"], seed=values["seed"]).astype(whole)

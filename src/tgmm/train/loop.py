@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from tgmm.counter_random import derive_seed
-from tgmm.errors import UserError
+from tgmm.errors import DivergenceError
 from tgmm.models.network import build_network, count_parameters
 from tgmm.tasks.stream import Axes, TaskBatch, TaskStream
 from tgmm.train.cost import training_flops
@@ -27,6 +27,7 @@ from tgmm.train.world import World
 
 HISTORY_ROWS = 200
 STATE_SECONDS = 60.0
+STATE_IS_OLD, TIME_IS_UP = 0.25, 0.5  # wishes of a process; a larger one is the number of a signal
 LOOK_EVERY = {"cpu": 1, "cuda": 50}  # steps between two looks at losses, clock and signals: a look waits for a GPU
 
 
@@ -112,15 +113,20 @@ class Trainer:
             self._refuse_bad_steps()
             now = time.monotonic()
             record.seconds = earlier + now - started
-            stop = self.world.largest(bool(request) or now - started > max_seconds, self.device)
+            time_is_up, state_is_old = now - started > max_seconds, now - saved > STATE_SECONDS
+            # All processes do the same: what the largest number asks for, a signal's own or one below.
+            wish = self.world.largest(
+                request.number or (TIME_IS_UP if time_is_up else STATE_IS_OLD if state_is_old else 0.0), self.device
+            )
+            stop = wish >= TIME_IS_UP
             progress.step(min(record.step * budget.batch, budget.tasks), self._mean_loss())
             if row:
                 self._add_row(validation if validate else None, progress)
-            if last or stop or now - saved > STATE_SECONDS:
+            if last or wish:
                 self._save()
                 saved = now
             if stop and not last:
-                yield StopReason("interrupted", request.number) if request else StopReason("budget")
+                yield StopReason("interrupted", int(wish)) if wish > TIME_IS_UP else StopReason("budget")
                 return
             busy = time.process_time()
         yield StopReason("finished")
@@ -132,7 +138,9 @@ class Trainer:
         self.record.step += 1
 
     def _save(self) -> None:
-        self.record.running = self.step.sums.tolist()
+        sums = self.step.sums.clone()
+        self.world.average(sums)
+        self.record.running = sums.tolist()
         if self.world.first:
             save_state(self.work, self.network, self.optimiser, self.record)
 
@@ -147,7 +155,7 @@ class Trainer:
             self._refuse_divergence("the loss or its gradient is not finite", step)
 
     def _refuse_divergence(self, what: str, step: int) -> None:
-        raise UserError(
+        raise DivergenceError(
             f"{self.settings.family}: {what} at step {step} (learning rate {self.settings.training.rate(step):.2e}); "
             f"lower training.learning_rate. The states so far are kept in {self.work}"
         )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from torch import Tensor, nn
 
 from tgmm.files import write_atomically
 from tgmm.train.optimiser import Optimiser
+from tgmm.train.state_files import NAME, state_files
 
-NAME = re.compile(r"state-(\d{9})-([0-9a-f]{16})\.safetensors")
 KEPT = 2
 
 
@@ -53,14 +52,14 @@ def save_state(folder: Path, network: nn.Module, optimiser: Optimiser, progress:
     content = save_tensors(tensors, {"record": json.dumps(asdict(progress))})
     path = folder / f"state-{progress.step:09d}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
     write_atomically(path, content)
-    for old in _states(folder)[KEPT:]:
+    for old in state_files(folder)[KEPT:]:
         old.unlink(missing_ok=True)
     return path
 
 
 def restore_state(folder: Path, network: nn.Module, optimiser: Optimiser, warn=print) -> TrainingRecord | None:
     """Load the newest sound state into network and optimiser; None where there is none."""
-    for path in _states(folder):
+    for path in state_files(folder):
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest()[:16] != NAME.fullmatch(path.name)[2]:
             warn(f"{path}: damaged (its checksum does not match); using the state before it")
@@ -82,8 +81,3 @@ def _load(tensors: dict[str, Tensor], network: nn.Module, optimiser: Optimiser) 
     network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
     prefix = "optimiser."
     optimiser.load({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-
-
-def _states(folder: Path) -> list[Path]:
-    """State files, newest first."""
-    return sorted((path for path in folder.glob("state-*.safetensors") if NAME.fullmatch(path.name)), reverse=True)

@@ -6,19 +6,18 @@ import fcntl
 import json
 import math
 import os
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tgmm.errors import UserError
+from tgmm.train.state_files import read_header, state_files
 
 if TYPE_CHECKING:
     from tgmm.study import Study
 
 STATES = ("training", "damaged", "stopped", "finished", "queued")
-STATE_FILE = re.compile(r"state-\d{9}-[0-9a-f]{16}\.safetensors")
 ERRORS = ("validation_l2_error", "validation_l2_error_oracle")
 SPEED_SECONDS = 60.0  # of training, at least, over which the speed is averaged
 DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, OSError)
@@ -151,10 +150,9 @@ def is_held(lock: Path) -> bool:
 def newest_state(folder: Path, batch: int) -> tuple[dict[str, Any], str | None]:
     """What the newest readable state says, nothing where there is none; and a note where a newer one is damaged."""
     note = None
-    names = (path.name for path in folder.glob("state-*.safetensors"))
-    for name in sorted(filter(STATE_FILE.fullmatch, names), reverse=True):
+    for path in state_files(folder):
         try:
-            return read_state(folder / name, batch), note
+            return read_state(path, batch), note
         except FileNotFoundError:  # its trainer has just replaced it
             continue
         except DAMAGE:
@@ -163,24 +161,13 @@ def newest_state(folder: Path, batch: int) -> tuple[dict[str, Any], str | None]:
 
 
 def read_state(path: Path, batch: int) -> dict[str, Any]:
-    """What a state's header says; tensors stay unread, so of their damage only a wrong size is noticed.
-
-    The header is safetensors': its length in 8 bytes (little-endian), then JSON with the offsets of the tensors and,
-    under ``__metadata__``, the training record.
+    """What a state's header says.
 
     Raises
     ------
     FileNotFoundError, or one of ``DAMAGE`` where the file is no state.
     """
-    with path.open("rb") as file:
-        file_status = os.fstat(file.fileno())
-        length = int.from_bytes(file.read(8), "little")
-        if length > file_status.st_size:
-            raise ValueError("the header is longer than the file")
-        header = json.loads(file.read(length))
-    record = json.loads(header.pop("__metadata__")["record"])
-    if 8 + length + max(tensor["data_offsets"][1] for tensor in header.values()) != file_status.st_size:
-        raise ValueError("the file has not the size that its header says")
+    record, written = read_header(path)
     step, history = int(record["step"]), record["history"]
     validated = next((row for row in reversed(history) if ERRORS[0] in row), None)
     return {
@@ -188,7 +175,7 @@ def read_state(path: Path, batch: int) -> dict[str, Any]:
         "tasks": step * batch,
         **({name: float(validated[name]) for name in ERRORS} if validated else {}),
         "tasks_per_second": recent_speed(step * batch, record["seconds"], history),
-        "state_age": max(0.0, time.time() - file_status.st_mtime),
+        "state_age": max(0.0, time.time() - written),
     }
 
 

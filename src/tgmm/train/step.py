@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -107,23 +108,12 @@ class RecordedStep(TrainingStep):
             super()._compute(inputs)
         return graph, inputs
 
-    def _beside(self) -> AbstractContextManager:
-        """A stream of its own that begins after, and is awaited by, the current one."""
-        return _Beside(self.stream)
-
-
-class _Beside:
-    """Work in this block runs on another stream, in order with what comes before and after."""
-
-    def __init__(self, stream: torch.cuda.Stream):
-        self.stream, self.context = stream, torch.cuda.stream(stream)
-
-    def __enter__(self) -> None:
+    @contextmanager
+    def _beside(self) -> Iterator[None]:
+        """Work in this block runs on another stream, in order with what comes before and after."""
         self.stream.wait_stream(torch.cuda.current_stream())
-        self.context.__enter__()
-
-    def __exit__(self, *error: object) -> None:
-        self.context.__exit__(*error)
+        with torch.cuda.stream(self.stream):
+            yield
         torch.cuda.current_stream().wait_stream(self.stream)
 
 
