@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 BASELINE = "baseline"
-VALIDATIONS = 8  # points of a curve of the error over the training
+VALIDATIONS = 4  # points of a curve of the error over the training
 EM_STEPS, EM_STARTS = 20, 10
 # What a change multiplies: its share -> where the value stands in the settings of training.
 SHARES = {
