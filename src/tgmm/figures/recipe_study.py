@@ -100,8 +100,8 @@ def _draw_curves(panel: Axes, study: pd.DataFrame, rows: pd.DataFrame) -> None:
     panel.grid()
     handles, labels = panel.get_legend_handles_labels()
     order = np.argsort([not label.startswith("baseline") for label in labels], kind="stable")
-    panel.legend([handles[i] for i in order], [labels[i] for i in order], loc="upper right", handlelength=1.6,
-                 borderaxespad=0.1)  # fmt: skip
+    panel.legend([handles[i] for i in order], [labels[i] for i in order], loc="lower right", bbox_to_anchor=(1, 1),
+                 ncols=2, handlelength=1.2, columnspacing=1.0, borderpad=0.1, borderaxespad=0.2)  # fmt: skip
 
 
 def _share_limits(panels: list[Axes], most: float) -> None:
