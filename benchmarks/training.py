@@ -4,7 +4,8 @@ Run from the repository's root: ``python benchmarks/training.py --cores 2``. Con
 order rotates, so that other work on the machine hits all alike; ratios are taken within each round. With several cores
 the plain loop gets a thread on each, and the project's trainer a family on each, which is how its workflow trains. A
 round of the project's trainer ends with saving a state, which its time includes. ``--losses 6400`` instead trains every
-recipe twice from the same weights, with plain and with fused attention, and prints both final losses.
+recipe from the same weights with plain and with fused attention, and once more from weights that are off by a rounding
+error, and prints how far the final losses are apart.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ PLAIN = "plain loop"
 ENDLESS = 10**12  # tasks of a budget that no round uses up
 WARM_UP_SECONDS = 2.0
 VALIDATION_TASKS = 8
+DISTURBANCE = 1e-7  # of weights, the size of a rounding error in single precision
 
 
 def silent(settings: TrainingSettings) -> TrainingProgress:
@@ -168,22 +170,25 @@ def report(speeds: dict[str, list[float]], rates: dict[str, float], flops: dict[
         typer.echo(f"matrix products in {dtype}: {rate / 1e9:.1f} GFLOP/s")
 
 
-def final_loss(settings: TrainingSettings, device: torch.device, fused: bool) -> float:
-    """Mean loss over the last tenth of a whole training."""
+def final_loss(settings: TrainingSettings, device: torch.device, fused: bool, disturbance: float = 0.0) -> float:
+    """Mean loss over the last tenth of a whole training, whose first weights are off by a share ``disturbance``."""
     with tempfile.TemporaryDirectory() as work, nullcontext() if fused else sdpa_kernel(SDPBackend.MATH):
         trainer = Trainer(settings, Path(work), device)
+        trainer.optimiser.value.mul_(1.0 + disturbance)
         trainer.run(ValidationSet(settings, device), silent(settings), InterruptRequest())
     rows = [row["loss"] for row in trainer.record.history if row["tasks"] > 0.9 * settings.training.tasks]
     return statistics.fmean(rows)
 
 
 def compare_losses(recipes: dict[str, TrainingSettings], device: torch.device) -> None:
-    """Print the final losses of plain and of fused attention, from the same weights on the same tasks."""
+    """Print the final losses of plain and of fused attention, and what a rounding error in the weights does to them."""
     for name, settings in recipes.items():
         plain, fused = (final_loss(settings, device, fused) for fused in (False, True))
+        disturbed = final_loss(settings, device, False, DISTURBANCE)
         typer.echo(
             f"{name:24s}loss after {settings.training.tasks} tasks: plain attention {plain:.6f}, "
-            f"fused attention {fused:.6f}, relative difference {fused / plain - 1:+.1e}"
+            f"fused attention {fused:.6f}, relative difference {fused / plain - 1:+.1e}; "
+            f"with first weights off by {DISTURBANCE:g}: {disturbed / plain - 1:+.1e}"
         )
 
 
