@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tgmm.errors import UserError, unknown_name
 from tgmm.train.state_files import read_header, state_files
+from tgmm.train.status import DAMAGE
 
 if TYPE_CHECKING:
     from tgmm.train.settings import TrainingSettings
@@ -62,8 +64,12 @@ class Workplace:
         return self.models / family
 
     def newest_state(self, family: str) -> Path | None:
-        """The newest state of these settings and this code."""
-        return next(iter(state_files(self.work / family / self.fingerprint(family))), None)
+        """The newest state of these settings and this code that is whole; the trainer passes over others too."""
+        for path in state_files(self.work / family / self.fingerprint(family)):
+            with suppress(*DAMAGE):
+                read_header(path)
+                return path
+        return None
 
     def progress(self, family: str) -> Progress:
         from tgmm.models.checkpoint import RECORD_FILE

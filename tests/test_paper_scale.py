@@ -172,6 +172,17 @@ def test_collecting_puts_everything_in_its_place_and_counts_a_call_once(home, tm
     assert "\nBetween.\n" in text
 
 
+def test_a_state_cut_short_counts_as_little_as_it_does_for_the_trainer(home, tmp_path):
+    machine = Machine(tmp_path, home)
+    machine.run("--collect", home / "pack", "--update-queue")
+    (sound,) = (tmp_path / "work" / LONG).glob("*/state-*")
+    expected = table(machine.run("--minutes", 0).output)[LONG]
+    (sound.parent / f"state-999999999-{'0' * 16}.safetensors").write_bytes(sound.read_bytes()[:-100])
+    result = machine.run("--minutes", 0)
+    assert result.exit_code == 0, result.exception
+    assert table(result.output)[LONG] == expected
+
+
 def test_done_families_are_not_taken_from_the_queue_again(home, tmp_path):
     Machine(tmp_path, home).run("--collect", home / "pack", "--update-queue")
     result = Machine(tmp_path, home).run("--minutes", 0)

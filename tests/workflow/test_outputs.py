@@ -12,7 +12,7 @@ from tgmm.study import Study, load_study
 
 FOLDER = Path(os.environ.get("TGMM_RUN", "."))
 SCALE = os.environ.get("TGMM_RUN_SCALE", "smoke")
-HISTORY_COLUMNS = ("step", "tasks", "seconds", "processor_seconds", "loss", "flops", "validation_l2_error")
+HISTORY_COLUMNS = ["step", "tasks", "seconds", "processor_seconds", "loss"]  # the first ones
 pytestmark = pytest.mark.skipif("TGMM_RUN" not in os.environ, reason="TGMM_RUN names no finished run")
 
 
@@ -61,10 +61,10 @@ def test_models_come_with_their_record(study, results):
             assert record["settings"][key] == settings[key]
         assert record["record"]["tasks_seen"] >= settings["training"]["tasks"]
         history = pd.read_csv(results / f"models/{family}/history.csv")
-        assert set(HISTORY_COLUMNS) <= set(history.columns)
+        assert list(history.columns[: len(HISTORY_COLUMNS)]) == HISTORY_COLUMNS
         assert len(history) > 1
         assert history.tasks.is_monotonic_increasing
-        assert history[list(HISTORY_COLUMNS)].iloc[-1].notna().all()
+        assert history[[*HISTORY_COLUMNS, "flops", "validation_l2_error"]].iloc[-1].notna().all()
 
 
 def test_headline_numbers_are_there(results):

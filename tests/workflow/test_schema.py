@@ -17,6 +17,7 @@ TOP = SCHEMA_CONTENT["properties"]
 DEFINITIONS = SCHEMA_CONTENT["$defs"]
 SIZES = [key for key, part in TOP.items() if part.get("x-scale")]
 # Sections of the configuration of which some keys belong to the scale.
+OPTIONAL = {"schedule", "optimiser", "precision"}  # of a training; what the trainer has otherwise
 SECTIONS = {key: inner for key, inner in size_keys(SCHEMA_CONTENT).items() if inner}
 
 
@@ -53,9 +54,9 @@ def test_every_scale_gives_every_size(scale):
     assert list(sizes) == [*SIZES, *SECTIONS]
     assert {key: list(sizes[key]) for key in SECTIONS} == SECTIONS
     assert set(sizes["networks"]) == set(TOP["networks"]["properties"])
-    every = set(DEFINITIONS["training"]["properties"])
-    for budget in sizes["training"].values():
-        assert every - {"schedule", "optimiser", "precision"} <= set(budget) <= every
+    for recipe, budget in sizes["training"].items():
+        optional = {"optimiser", "precision"} if recipe in ("components", "scaling") else OPTIONAL
+        assert set(budget) == set(DEFINITIONS["training"]["properties"]) - optional
     load_study(ROOT / "config.yaml", scale)
 
 
