@@ -1,0 +1,166 @@
+"""Typed settings: the base of every section of the configuration and of what commands take, and its errors in one line.
+
+A key stands once, in a class: its name, type, limits, default and description. What reads it (the study, a command, a
+record of a training) and what describes it (the JSON schema for editors) use that class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from tgmm.errors import UserError, unknown_name
+
+LONGEST_VALUE = 60
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, strict about types, unknown keys refused, numbers finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
+
+    @classmethod
+    def read(cls, values: Any, where: str = "") -> Self:
+        """Settings from plain data, as YAML and JSON give them.
+
+        Parameters
+        ----------
+        values : mappings, lists and scalars; lists become tuples.
+        where : what the values are of, such as ``"config.yaml"``, in front of an error.
+
+        Raises
+        ------
+        UserError : one line with the key, what is wrong and what would be right.
+        """
+        try:
+            return cls.model_validate(_with_tuples(values))
+        except ValidationError as error:
+            raise explain(error, cls, values, where) from None
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as JSON holds them."""
+        return self.model_dump(mode="json")
+
+
+def explain(error: ValidationError, model: type[BaseModel], values: Any, where: str = "") -> UserError:
+    """The first mistake of a validation as one line.
+
+    Parameters
+    ----------
+    error : from pydantic.
+    model, values : what was validated, and with what; the nearest valid key is looked up in them.
+    where : put in front.
+    """
+    first = error.errors(include_url=False)[0]
+    prefix = f"{where}: " if where else ""
+    return UserError(prefix + _line(first, model, values))
+
+
+def _line(error: ErrorDetails, model: type[BaseModel], values: Any) -> str:
+    place, owner = _locate(error["loc"], model, values)
+    path = key_path(place)
+    match error["type"]:
+        case "extra_forbidden":
+            parent = key_path(place[:-1])
+            return str(unknown_name(f"key in '{parent}':" if parent else "key", place[-1], _keys(owner)))
+        case "missing":
+            description = _description(owner, place[-1])
+            return f"missing key '{path}'" + (f": {description}" if description else "")
+        case "literal_error":
+            return str(unknown_name(f"value of '{path}':", error["input"], _choices(owner, place, error)))
+        case "union_tag_invalid" | "union_tag_not_found":
+            choices = [tag.strip(" '") for tag in error["ctx"].get("expected_tags", "").split(",")]
+            kind = error["ctx"].get("tag", "nothing")
+            return str(unknown_name(f"value of '{path}.kind':", kind, filter(None, choices)))
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:] if message[:1].isupper() and not message[:2].isupper() else message
+    message = message.replace("input should", "must", 1)
+    return f"'{path}' {message}, not {shown(error['input'])}" if message.startswith("must") else f"'{path}': {message}"
+
+
+def _locate(location: tuple, model: type[BaseModel], values: Any) -> tuple[list, type[BaseModel] | None]:
+    """The path of keys in the values (pydantic's names of union members left out), and the class that owns its end."""
+    place: list = []
+    owner: type[BaseModel] | None = model
+    current, at = model, values
+    for step in location:
+        known = isinstance(at, Mapping) and step in at
+        inside = isinstance(at, list | tuple) and isinstance(step, int)
+        chosen = _member(current, step)
+        if not known and not inside and chosen is not None:
+            current = owner = chosen
+            continue
+        field = _fields(current).get(step) if current is not None else None
+        if not known and not inside and field is None and step is not location[-1]:
+            continue
+        if isinstance(current, type) and _fields(current):
+            owner = current
+        place.append(step)
+        at = at[step] if known or (inside and step < len(at)) else None
+        current = field.annotation if field is not None else _inner(current)
+        current = current if not isinstance(current, type) or issubclass(current, BaseModel) else None
+    return place, owner
+
+
+def _member(annotation: Any, name: object) -> type[BaseModel] | None:
+    """The settings class of a union that pydantic names by its tag or by its name."""
+    for part in _parts(annotation):
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            kind = part.model_fields.get("kind")
+            if name == part.__name__ or (kind is not None and name in get_args(kind.annotation)):
+                return part
+    return None
+
+
+def _parts(annotation: Any) -> list[Any]:
+    arguments = get_args(annotation)
+    return [annotation] if not arguments else [part for argument in arguments for part in _parts(argument)]
+
+
+def _inner(annotation: Any) -> Any:
+    """What a container holds, or the only settings class among several types."""
+    models = [part for part in _parts(annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
+    return models[0] if len(models) == 1 else annotation
+
+
+def _fields(annotation: Any) -> dict[str, Any]:
+    annotation = _inner(annotation)
+    return annotation.model_fields if isinstance(annotation, type) and issubclass(annotation, BaseModel) else {}
+
+
+def _keys(owner: type[BaseModel] | None) -> list[str]:
+    return [field.alias or name for name, field in owner.model_fields.items()] if owner is not None else []
+
+
+def _description(owner: type[BaseModel] | None, key: object) -> str:
+    field = _fields(owner).get(key)
+    return (field.description or "").rstrip(".") if field is not None else ""
+
+
+def _choices(owner: type[BaseModel] | None, place: list, error: ErrorDetails) -> list[str]:
+    return [choice.strip(" '") for choice in error["ctx"]["expected"].replace(" or ", ", ").split(",")]
+
+
+def key_path(parts: list) -> str:
+    """``families[0].d`` for ["families", 0, "d"]."""
+    path = ""
+    for part in parts:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    return path
+
+
+def shown(value: object) -> str:
+    """A value in one short piece of text, on one line."""
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _with_tuples(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(_with_tuples(item) for item in value)
+    return value
