@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tgmm.models.attention import MASKED, MLP, Attention, mask_bias
-from tgmm.models.cross import GatherAttention, ScatterAttention
+from tgmm.models.cross import GatherAttention, Moments, ScatterAttention
 from tgmm.models.estimate import LogEstimate, component_slots
 from tgmm.models.read_in import ReadIn
 from tgmm.models.settings import NetworkSettings
@@ -20,19 +20,31 @@ from tgmm.models.view import View
 
 
 class GatherBlock(nn.Module):
-    """Component tokens (B, K, D) read the data tokens (B, N, D), then each other."""
+    """Component tokens (B, K, D) read the data tokens (B, N, D), then each other.
 
-    def __init__(self, width: int, heads: int):
+    Parameters
+    ----------
+    width, heads : D and the number of heads.
+    coordinates : of the points, where component tokens are told moments; 0 where they are not.
+    """
+
+    def __init__(self, width: int, heads: int, coordinates: int = 0):
         super().__init__()
         self.gather_norm = nn.LayerNorm(width)
         self.gather = GatherAttention(width, heads)
+        self.moments = Moments(coordinates, width, heads) if coordinates else None
         self.mix_norm = nn.LayerNorm(width)
         self.mix = Attention(width, heads)
         self.component_norm = nn.LayerNorm(width)
         self.component_mlp = MLP(width, F.relu)
 
-    def forward(self, components: Tensor, data: Tensor, unused: Tensor, hidden: Tensor | None) -> Tensor:
-        components = components + self.gather(self.gather_norm(components), data, hidden)
+    def forward(
+        self, components: Tensor, data: Tensor, unused: Tensor, hidden: Tensor | None, seen: Tensor | None = None
+    ) -> Tensor:
+        read, spread = self.gather(self.gather_norm(components), data, hidden)
+        components = components + read
+        if self.moments is not None:
+            components = components + self.moments(spread, seen)
         normed = self.mix_norm(components)
         components = components + self.mix(normed, normed, unused)
         return components + self.component_mlp(self.component_norm(components))
@@ -124,7 +136,8 @@ class ComponentNetwork(nn.Module):
         self.size_embedding = nn.Embedding(len(settings.n_components), width)
         nn.init.normal_(self.size_embedding.weight, std=0.5)
         self.data_norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(blocks))
-        self.gathers = nn.ModuleList(GatherBlock(width, heads) for _ in range(blocks))
+        coordinates = self.view.dimension if settings.moments else 0
+        self.gathers = nn.ModuleList(GatherBlock(width, heads, coordinates) for _ in range(blocks))
         # Nothing reads the data tokens after the last block, so it does not update them.
         self.scatters = nn.ModuleList(ScatterBlock(settings) for _ in range(blocks - 1))
         self.read_out = ComponentReadout(settings, self.view.dimension)
@@ -148,13 +161,14 @@ class ComponentNetwork(nn.Module):
         """
         size, unused = component_slots(self.settings, n_components)
         axes = self.axes(points, hidden) if axes is None else axes
-        data = self.read_in(self.view.look(points, axes))
+        seen = self.view.look(points, axes)
+        data = self.read_in(seen)
         components = self.seeds + self.size_embedding(size)[:, None]
         unused_bias, hidden_bias = mask_bias(unused, data.dtype), mask_bias(hidden, data.dtype)
         tokens = []
         for block, (norm, gather) in enumerate(zip(self.data_norms, self.gathers, strict=True)):
             normed = norm(data)
-            components = gather(components, normed, unused_bias, None if hidden is None else hidden_bias[:, 0])
+            components = gather(components, normed, unused_bias, None if hidden is None else hidden_bias[:, 0], seen)
             tokens.append(components)
             if block < len(self.scatters):
                 if self.feedback is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,8 +50,8 @@ class CrossAttention(nn.Module):
 class GatherAttention(CrossAttention):
     """Component tokens attend to the data tokens."""
 
-    def forward(self, components: Tensor, data: Tensor, bias: Tensor | None = None) -> Tensor:
-        """What each component reads, (B, K, D).
+    def forward(self, components: Tensor, data: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What each component reads, (B, K, D), and its attention as :meth:`probabilities` gives it.
 
         Parameters
         ----------
@@ -59,13 +60,41 @@ class GatherAttention(CrossAttention):
         """
         spread = self.probabilities(components, data, bias)
         means = (spread.flatten(1, 2) @ data).unflatten(1, (-1, self.heads)).flatten(2)  # (B, K, H D)
-        return F.linear(means, self.values().transpose(0, 1).flatten(1), self.output.bias)
+        return F.linear(means, self.values().transpose(0, 1).flatten(1), self.output.bias), spread
 
     def probabilities(self, components: Tensor, data: Tensor, bias: Tensor | None) -> Tensor:
         """How the attention of each component and head is spread over the data, (B, K, H, N); sums over N are one."""
         queries = F.linear(components, self.scores().mT.flatten(0, 1)).unflatten(-1, (self.heads, -1))
         scores = queries.flatten(1, 2) @ data.mT
         return (scores if bias is None else scores + bias).softmax(-1).unflatten(1, (-1, self.heads))
+
+
+class Moments(nn.Module):
+    """Mean and log-variance of the coordinates under each head's attention, as something to add to component tokens.
+
+    With attention near the responsibilities these are the M-step's mean and variance (Theorem 1's blocks do the same);
+    out of means of learnt features a network would have to square and subtract numbers far larger than the variance.
+
+    Parameters
+    ----------
+    coordinates : number of coordinates, q.
+    width, heads : D and H.
+    """
+
+    SMALLEST_VARIANCE = 1e-3
+
+    def __init__(self, coordinates: int, width: int, heads: int):
+        super().__init__()
+        self.embed = nn.Linear(2 * heads * coordinates, width)
+
+    def forward(self, spread: Tensor, seen: Tensor) -> Tensor:
+        """Tokens (B, K, D) of attention (B, K, H, N) over points (B, N, q) in the coordinates that the network sees."""
+        with torch.autocast(seen.device.type, enabled=False):  # the variance is a small difference of large numbers
+            weights, seen = spread.flatten(1, 2).to(self.embed.weight.dtype), seen.to(self.embed.weight.dtype)
+            first, second = (weights @ torch.cat([seen, seen.square()], -1)).chunk(2, -1)  # (B, K H, q)
+            variance = (second - first.square()).clamp_min(self.SMALLEST_VARIANCE)
+            told = torch.cat([first, variance.log()], -1)
+            return self.embed(told.unflatten(1, (-1, spread.shape[2])).flatten(2))
 
 
 class ScatterAttention(CrossAttention):

@@ -11,7 +11,7 @@ NETWORK_KINDS = ("components", "set-encoder", "gpt2", "mamba2", "mamba2-causal")
 MAMBA_KINDS = ("mamba2", "mamba2-causal")
 MAMBA_SETTINGS = ("state", "groups", "expand")
 # Settings that only some kinds have.
-COMPONENT_SETTINGS = ("axes", "fourier", "feedback", "data_attention")
+COMPONENT_SETTINGS = ("axes", "fourier", "feedback", "data_attention", "moments")
 OWN_SETTINGS = {"components": COMPONENT_SETTINGS, "mamba2": MAMBA_SETTINGS, "mamba2-causal": MAMBA_SETTINGS}
 
 
@@ -36,6 +36,8 @@ class NetworkSettings:
     fourier, feedback, data_attention : of the kind "components" alone: waves of Fourier features at the read-in, shared
         by the coordinates, whether a block's estimate is fed to the next one, and whether data tokens attend to each
         other.
+    moments : of the kind "components" alone: component tokens are told mean and variance of the coordinates that their
+        attention to the data picks out, which a softmax over tokens only hands on by way of learnt features.
     """
 
     kind: str
@@ -53,6 +55,7 @@ class NetworkSettings:
     fourier: int = 0
     feedback: bool = False
     data_attention: bool = False
+    moments: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "n_components", tuple(self.n_components))
