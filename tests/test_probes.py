@@ -17,7 +17,7 @@ from tgmm.aggregate import read_table
 from tgmm.cli.probe import probe
 from tgmm.errors import UserError
 from tgmm.figures import probe_picture, probes, style
-from tgmm.figures.save import save_figure
+from tgmm.figures.layout import save_figure
 from tgmm.methods.em import run_em_steps
 from tgmm.metrics import best_permutation, l2_error, pairwise_errors
 from tgmm.mixture import Mixture, responsibilities

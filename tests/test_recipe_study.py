@@ -20,8 +20,8 @@ from synthetic_recipe_study import CHANGES, LABELS, SETTINGS, recipe_study
 from tgmm.errors import UserError
 from tgmm.figures import recipe_study as figure_kind
 from tgmm.figures import style
-from tgmm.figures.draw import draw_figure
-from tgmm.figures.palette import VERMILION, method_style
+from tgmm.figures.registry import draw_figure
+from tgmm.figures.style import VERMILION, method_style
 from tgmm.recipe_study import run as run_module
 from tgmm.recipe_study.calibrate import measure_speeds, speed_lines
 from tgmm.recipe_study.comparison import COLUMNS, COMPARED, compare, final_rows, merge_parts

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 
-from tgmm.figures.palette import method_style
+from tgmm.figures.style import method_style
 from tgmm.tables.claims_scores import Cell, Evidence, Score, Scores
 from tgmm.tables.numbers import write_number
 

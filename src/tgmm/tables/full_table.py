@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from tgmm.errors import UserError
-from tgmm.figures.cells import FAILED, GAP, failure_reasons, provenance
-from tgmm.figures.metric_text import metric_text
+from tgmm.figures.data import FAILED, GAP, failure_reasons, provenance
+from tgmm.figures.labels import metric_text
 from tgmm.tables.numbers import write_number, write_percent
 from tgmm.tables.render import Cell, WideTable
 from tgmm.tables.score_table import CSV_COLUMNS as SCORE_COLUMNS

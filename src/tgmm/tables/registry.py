@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tgmm.aggregate import read_table
-from tgmm.figures.kinds import SUMMARY, find_kind
+from tgmm.figures.data import SUMMARY, find_kind
 from tgmm.files import write_atomically
 from tgmm.tables import claims_table, full_table, recipe_table, score_table, sorted_floor, theorem_sizes
 from tgmm.tables.render import to_latex, to_markdown

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from tgmm.figures.cells import FAILED, GAP, OK, failure_reasons, is_oracle, provenance
-from tgmm.figures.metric_text import metric_text
-from tgmm.figures.palette import method_style
+from tgmm.figures.data import FAILED, GAP, OK, failure_reasons, provenance
+from tgmm.figures.style import is_oracle
+from tgmm.figures.labels import metric_text
+from tgmm.figures.style import method_style
 from tgmm.tables.numbers import write_number, write_percent
 from tgmm.tables.render import Cell, WideTable
 from tgmm.tables.task_cells import HEADS, constants, shift_phrase, taskset_cells, varying, write_labels

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from tgmm.figures.cells import select_cells
-from tgmm.figures.palette import method_style
-from tgmm.figures.shift_text import SHIFT_TEXTS, write_number
+from tgmm.figures.data import select_summary
+from tgmm.figures.style import method_style
+from tgmm.figures.labels import SHIFT_TEXTS, write_number
 
 # The columns that name a cell, and their heads, in the order of a wide table's heads.
 HEADS = {"shift": "shift", "d": "d", "K": "K", "N": "N", "shift_value": "value"}
@@ -19,13 +19,13 @@ def taskset_cells(summary: pd.DataFrame, settings: dict) -> pd.DataFrame:
     Parameters
     ----------
     summary : the summary of the scores.
-    settings : as for :func:`tgmm.figures.cells.select_cells`; without ``shift``, every kind of shift is there.
+    settings : as for :func:`tgmm.figures.data.select_summary`; without ``shift``, every kind of shift is there.
 
     Returns
     -------
     DataFrame with ``status`` and the methods' ``label`` and ``short`` beside the summary's columns.
     """
-    cells = select_cells(summary, settings, free=tuple(HEADS))
+    cells = select_summary(summary, settings, free=tuple(HEADS))
     kinds = list(dict.fromkeys(cells["shift"]))
     cells["order"] = cells["shift"].map(kinds.index)
     cells = cells.sort_values(["order", "d", "K", "N", "shift_value"], kind="stable").drop(columns="order")
