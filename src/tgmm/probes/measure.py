@@ -44,7 +44,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tgmm.aggregate import bootstrap_interval
+from tgmm.bootstrap import bootstrap_interval
 from tgmm.errors import UserError
 from tgmm.methods.em import EMSettings, estimate_em, run_em_steps
 from tgmm.metrics import l2_error, mean_error, weight_error

@@ -27,6 +27,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from tgmm.bootstrap import bootstrap_interval
 from tgmm.errors import UserError
 from tgmm.methods.em import EMSettings, estimate_em
 from tgmm.methods.initial import kmeans_plus_plus_start
@@ -146,12 +147,12 @@ def _statistics(estimate: SortedEstimate, oracle: Mixture, truth: Mixture) -> di
     error = of_means + of_weights
     oracle_error = (mean_error(oracle_matched, truth) + weight_error(oracle_matched, truth)).numpy()
     samples = estimate.effective_samples.numpy()
-    low, high = _interval(error)
+    low, high = bootstrap_interval(error[:, None], RESAMPLES)
     return {
         "mean": error.mean(),
         "median": np.median(error),
-        "low": low,
-        "high": high,
+        "low": low[0],
+        "high": high[0],
         "mean_error": of_means.mean(),
         "weight_error": of_weights.mean(),
         "oracle_mean": oracle_error.mean(),
@@ -167,14 +168,6 @@ def _statistics(estimate: SortedEstimate, oracle: Mixture, truth: Mixture) -> di
 def _loss(ordered: Mixture, truth: Mixture) -> float:
     """Squared error of means and cross-entropy of weights, component by component, averaged over the tasks."""
     return (mean_error(ordered, truth) + weight_cross_entropy(ordered, truth)).mean().item()
-
-
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    """The 95 % bootstrap percentile interval of the mean."""
-    count = len(values)
-    shares = np.random.default_rng(count).multinomial(count, np.full(count, 1.0 / count), size=RESAMPLES) / count
-    low, high = np.quantile(shares @ values, [0.025, 0.975])
-    return low, high
 
 
 # --- posterior given labels ------------------------------------------------------------------------------------------
