@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from tgmm.aggregate import SUMMARY_COLUMNS
+from tgmm.columns import SUMMARY_COLUMNS
 from tgmm.errors import UserError, unknown_name
 from tgmm.figures.labels import HorizontalAxis, shift_axis, shift_text
 from tgmm.figures.style import method_style

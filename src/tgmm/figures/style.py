@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tgmm.aggregate import ORACLE
+from tgmm.columns import ORACLE
 
 INK = "#262626"
 NEUTRAL = "#4d4d4d"

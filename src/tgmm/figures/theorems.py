@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from tgmm.errors import UserError
 from tgmm.figures.layout import Legend, grid_layout, plain_numbers
 from tgmm.figures.style import BLUE, FILLED, INK, NEUTRAL, ORANGE, PURPLE, VERMILION
-from tgmm.theory.slope import fitted_slope
+from tgmm.theory.report import fitted_slope
 
 EM_COLUMNS = ("mixtures", "d", "K", "L", "W", "copies", "exact", "N", "n_tasks", "seed", "median", "largest")
 POWER_COLUMNS = ("measure", "method", "d", "K", "iteration", "N", "n_tasks", "seed", "median", "largest")
@@ -54,7 +54,7 @@ def draw_theorem_em(measurements: pd.DataFrame, settings: dict, tables: dict[str
     _scale_em_axes(layout.axes)
     layout.label_axes("hidden width W (two panels on the left), EM steps L (two on the right)", "largest difference")
     layout.add_legend(Legend(_em_handles(main, plain), 4, 2))
-    layout.add_em_footer(_em_footer(measurements))
+    layout.add_footer(_em_footer(measurements))
     return layout.figure
 
 
@@ -142,7 +142,7 @@ def draw_theorem_power(measurements: pd.DataFrame, settings: dict, tables: dict[
     layout.label_axes("dimension d (left), power iterations = blocks (right)", "error")
     recovered = measurements[measurements["measure"] == "recovery"]
     layout.add_legend(Legend(_power_handles(sorted(recovered["d"].unique())), 4, 2))
-    layout.add_power_footer(_power_footer(measurements))
+    layout.add_footer(_power_footer(measurements))
     return layout.figure
 
 
