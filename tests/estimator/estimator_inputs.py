@@ -39,7 +39,7 @@ def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def assert_finite(model, X) -> None:
-    """Nothing that a fitted model holds or returns for complete or incomplete X is NaN or infinite; variances positive."""
+    """Nothing that a fitted model holds or returns is NaN or infinite, and variances are positive."""
     for name in ("weights_", "means_", "covariances_", "precisions_", "precisions_cholesky_", "lower_bound_"):
         assert np.all(np.isfinite(getattr(model, name))), name
     assert np.all(np.isfinite(model.score_samples(X)))

@@ -138,7 +138,7 @@ class Quadratic:
             quadratic = -0.5 * (precisions if self.shape == "diag" else precisions[..., :1])
             log_determinant = -precisions.log().sum(-1)
         else:
-            factor = torch.linalg.cholesky(mixtures.covariances)
+            factor = cholesky(mixtures.covariances)
             precisions = torch.cholesky_inverse(factor)
             log_determinant = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
             if self.shape == "tied":
@@ -195,17 +195,14 @@ class Direct:
 
     def moments(self, responsibilities: Tensor) -> Moments:
         """The moments under responsibilities (B, N, K)."""
-        first, reference = None, None
-        for reference in (None, "means"):
+        about = self.points.new_zeros(len(self.points), responsibilities.shape[2], self.points.shape[2])
+        for _ in range(2):  # the second time about the means
             sums = None
-            about = (
-                torch.zeros_like(responsibilities[:, 0, :, None] * self.points[:, :1]) if reference is None else first
-            )
             for rows in self.chunks:
                 weighted = responsibilities[:, rows] * self.weights[:, rows, None]
                 sums = _added(sums, self._sums(self.points[:, rows], weighted, about))
             moments = self._moments(*sums, about)
-            first = moments.mean
+            about = moments.mean
         return moments
 
     def _sums(self, points: Tensor, weighted: Tensor, about: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -236,6 +233,12 @@ def _added(sums: tuple[Tensor, ...] | None, others: tuple[Tensor, ...]) -> tuple
     return others if sums is None else tuple(a + b for a, b in zip(sums, others, strict=True))
 
 
+def cholesky(covariances: Tensor) -> Tensor:
+    """Lower factors of covariances (..., d, d); NaN where one is not positive definite (its fit ends)."""
+    factor, failed = torch.linalg.cholesky_ex(covariances)
+    return torch.where((failed > 0)[..., None, None], torch.nan, factor) if bool(failed.any()) else factor
+
+
 def design(points: Tensor, weights: Tensor, shape: str, floors: Tensor) -> Quadratic | Direct:
     """The form in which a step is fast and exact enough: points (B, N, d), weights (B, N), floors (B, d)."""
     exact = points.shape[2] <= LARGEST_FEATURES and float(floors.min()) >= SMALLEST_FLOOR
@@ -243,10 +246,10 @@ def design(points: Tensor, weights: Tensor, shape: str, floors: Tensor) -> Quadr
 
 
 def precision_factors(mixtures: Mixtures) -> Tensor:
-    """Factors U with precision U U^T, (B, K, d, d) upper triangular; for diag and spherical 1 / deviations (B, K, d)."""
+    """Upper factors U of the precisions U U^T, (B, K, d, d); for diag and spherical 1 / deviations, (B, K, d)."""
     if mixtures.shape in ("diag", "spherical"):
         return mixtures.each_covariance().rsqrt()
-    factor = torch.linalg.cholesky(mixtures.covariances)
+    factor = cholesky(mixtures.covariances)
     eye = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device).expand_as(factor)
     inverse = torch.linalg.solve_triangular(factor, eye, upper=False).mT
     return inverse[:, None].expand(-1, mixtures.means.shape[1], -1, -1) if mixtures.shape == "tied" else inverse

@@ -265,7 +265,8 @@ def _sizes(n_components: Any, criterion: str) -> list[int]:
     sizes = sorted({int(K) for K in sizes})
     if criterion == "network" and len(sizes) > 1 and sizes[-1] > 10:
         raise ValueError(
-            f"criterion='network' tells up to 10 components, not {sizes[-1]}: choose criterion='bic', or a smaller range"
+            f"criterion='network' tells up to 10 components, not {sizes[-1]}: "
+            "choose criterion='bic', or a smaller range"
         )
     return sizes
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from tgmm.estimator.em import TINY, Mixtures, Moments
+from tgmm.estimator.em import TINY, Mixtures, Moments, cholesky
 
 
 class Incomplete:
@@ -73,7 +73,7 @@ def observed_log_joint(
     for rows, seen in _patterns(points) if patterns is None else patterns:
         if not len(seen):
             continue
-        factor = torch.linalg.cholesky(covariances[:, seen[:, None], seen])
+        factor = cholesky(covariances[:, seen[:, None], seen])
         deviation = (points[rows][:, seen] - means[:, None, seen]).mT  # (K, q, n)
         whitened = torch.linalg.solve_triangular(factor, deviation, upper=False)
         log_determinant = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
@@ -104,7 +104,7 @@ def _conditional(points: Tensor, seen: Tensor, means: Tensor, covariances: Tenso
     hidden[seen] = False
     hidden = hidden.nonzero()[:, 0]
     across = covariances[:, hidden[:, None], seen]
-    slopes = torch.linalg.solve(covariances[:, seen[:, None], seen], across.mT).mT if len(seen) else across
+    slopes = torch.cholesky_solve(across.mT, cholesky(covariances[:, seen[:, None], seen])).mT if len(seen) else across
     expected = means[:, None].repeat(1, len(points), 1)
     expected[:, :, seen] = points[:, seen]
     expected[:, :, hidden] += (points[:, seen] - means[:, None, seen]) @ slopes.mT

@@ -11,7 +11,7 @@ Dirichlet(2).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -94,7 +94,7 @@ def maximise(moments: Moments, shape: str, limits: Limits, posterior: Tensor | N
 
 
 def strengths(moments: Moments, shape: str, limits: Limits) -> Tensor | None:
-    """How likely each of ``STRENGTHS`` is given a batch's moments, (B, len(STRENGTHS)); None where nothing is shrunk."""
+    """How likely each of ``STRENGTHS`` is given a batch's moments, (B, strengths); None where nothing is shrunk."""
     if not limits.shrink or shape == "tied" or moments.weight.shape[1] == 1:
         return None
     counts, scatter = moments.weight * limits.rows[:, None], moments.scatter
@@ -135,9 +135,8 @@ def _relative_eigenvalues(moments: Moments, shape: str, limits: Limits) -> Tenso
     ridge = torch.diag_embed(ridge)
     factor, failed = torch.linalg.cholesky_ex(pooled + ridge)
     if bool(failed.any()):
-        factor = torch.where(
-            (failed > 0)[..., None, None], torch.diag_embed((pooled + ridge).diagonal(dim1=-2, dim2=-1)), factor
-        )
+        plain = torch.diag_embed((pooled + ridge).diagonal(dim1=-2, dim2=-1).sqrt())
+        factor = torch.where((failed > 0)[..., None, None], plain, factor)
     half = torch.linalg.solve_triangular(factor, moments.scatter + ridge, upper=False)
     whitened = torch.linalg.solve_triangular(factor, half.mT, upper=False)
     return torch.linalg.eigvalsh(0.5 * (whitened + whitened.mT)).clamp_min(1e-12)
@@ -162,19 +161,16 @@ def run_em(data: Quadratic | Direct, mixtures: Mixtures, limits: Limits, steps: 
     tol : in nats a point.
     """
     B, device = len(mixtures.means), mixtures.means.device
-    fits = Fits(
-        mixtures, [], torch.zeros(B, dtype=torch.int64, device=device), torch.zeros(B, dtype=torch.bool, device=device)
-    )
     here, active = torch.arange(B, device=device), torch.ones(B, dtype=torch.bool, device=device)
+    fits = Fits(mixtures, [], torch.zeros_like(here), torch.zeros_like(active))
     previous = torch.full((B,), -math.inf, dtype=mixtures.means.dtype, device=device)
     posterior = None
     for step in range(steps):
         likelihood, moments = data.expect(mixtures)
         if step < REFRESHED or step % REFRESHED == 0:
             posterior = strengths(moments, data.shape, limits)
-        mixtures = mixtures.replaced(
-            active & torch.isfinite(likelihood), maximise(moments, data.shape, limits, posterior)
-        )
+        better = maximise(moments, data.shape, limits, posterior)
+        mixtures = mixtures.replaced(active & torch.isfinite(likelihood), better)
         _record(fits, here, active, likelihood)
         done = (likelihood - previous).abs() < tol
         fits.converged[here[active & done]] = True
@@ -199,13 +195,5 @@ def _record(fits: Fits, here: Tensor, active: Tensor, likelihood: Tensor) -> Non
 
 def _scattered(whole: Mixtures, here: Tensor, part: Mixtures) -> Mixtures:
     """The batch with some of its mixtures replaced by others."""
-    every = []
-    for own, other in zip(
-        (whole.log_weights, whole.means, whole.covariances),
-        (part.log_weights, part.means, part.covariances),
-        strict=True,
-    ):
-        own = own.clone()
-        own[here] = other
-        every.append(own)
-    return Mixtures(whole.shape, *every)
+    names = ("log_weights", "means", "covariances")
+    return replace(whole, **{name: getattr(whole, name).index_copy(0, here, getattr(part, name)) for name in names})

@@ -4,8 +4,8 @@ Component tokens and data tokens exchange in every block, as in :mod:`tgmm.model
 of every point for every component, and a softmax over components makes it responsibilities. One M-step turns these into
 a mixture of whichever covariance is asked for, in the full space, so one network serves every dimension and shape.
 
-The network sees a data set in a canonical view (:func:`canonical_view`), blind to origin, units and rotation. It is told
-the shape of the covariances, or nothing of it, and K; or K is withheld, and it tells a distribution over K.
+The network sees a data set in a canonical view (:func:`canonical_view`), blind to origin, units and rotation. It is
+told the shape of the covariances, or nothing of it, and K; or K is withheld, and it tells a distribution over K.
 """
 
 from __future__ import annotations
