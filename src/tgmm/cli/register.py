@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from tgmm.cli import artefacts, compute, probe, recipe_study, status, theory
+from tgmm.cli import artefacts, compute, fit, probe, recipe_study, status, theory
 
 
 def register_commands(app: typer.Typer) -> None:
@@ -12,6 +12,8 @@ def register_commands(app: typer.Typer) -> None:
     app.command("sample-tasks")(compute.sample_tasks)
     app.command("train")(compute.train)
     app.command("score")(compute.score)
+    app.command("fit")(fit.fit)
+    app.command("predict")(fit.predict)
     app.command("status")(status.status)
     app.command("probe")(probe.probe)
     app.command("aggregate")(artefacts.aggregate)
