@@ -24,7 +24,7 @@ rule sample_tasks:
         runtime=30,
     params:
         settings=lambda wildcards: as_json(STUDY.task_settings(wildcards.taskset)),
-        code=code_version.code_version("tgmm.tasks.taskset"),
+        version=version("tasks"),
     message:
         "Sampling test tasks: {wildcards.taskset}"
     shell:

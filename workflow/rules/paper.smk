@@ -28,8 +28,8 @@ rule paper:
         runtime=15,
     params:
         scale=STUDY.scale,
-        gaps=[f"--absent {name}" for name in STUDY.absent] + [f"--left-out {name}" for name in STUDY.left_out],
-        code=code_version.code_version("tgmm.manuscript"),
+        gaps=[f"--absent {name}" for name in STUDY.untrained] + [f"--left-out {name}" for name in STUDY.left_out],
+        version=version("paper"),
     message:
         "Typesetting {output.pdf}"
     shell:

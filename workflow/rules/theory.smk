@@ -1,8 +1,6 @@
 # Measurements of the executable theorems: constructed transformers beside the algorithms that they carry out.
 MEASUREMENTS = [f"{STUDY.results}/theory/{name}.csv" for name in STUDY.measurements]
 
-THEORY_MODULES = {"em": "measure_em", "power": "measure_power", "sizes": "sizes", "sorted-floor": "sorted_floor"}
-
 
 rule theory:
     input:
@@ -26,7 +24,7 @@ rule measure_theorem:
         runtime=30,
     params:
         options=lambda wildcards: STUDY.measurement_options(wildcards.measurement),
-        code=lambda wildcards: code_version.code_version(f"tgmm.theory.{THEORY_MODULES[wildcards.measurement]}"),
+        version=lambda wildcards: version(f"theory:{wildcards.measurement}"),
     message:
         "Measuring the theorems: {wildcards.measurement}"
     shell:

@@ -1,4 +1,4 @@
-"""The commands that show: aggregate, figure, table, paper, headline."""
+"""The commands that show: aggregate, figure, table, paper."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tgmm.cli.settings import ConfigOption, ScaleOption, SettingsOption, load_settings, resolve_settings
+from tgmm.cli.common import ConfigOption, ScaleOption, SettingsOption, load_settings, resolve_settings
 from tgmm.errors import UserError
 
 StemOption = Annotated[Path, typer.Option(help="Path of the files to write, without suffix.")]
@@ -34,7 +34,7 @@ def figure(
     name: Annotated[str, typer.Argument(help="The figure's id in config.yaml, such as fig-effectiveness.")],
     summary: SummaryOption,
     out: StemOption,
-    history: Annotated[list[str] | None, typer.Option(help="FAMILY=history.csv, once for each family.")] = None,
+    table: Annotated[list[str] | None, typer.Option(help="NAME=FILE, a further table that it is drawn from.")] = None,
     settings: SettingsOption = None,
     config: ConfigOption = Path("config.yaml"),
     scale: ScaleOption = None,
@@ -43,16 +43,16 @@ def figure(
     from tgmm.figures.draw import draw_figure
 
     values = resolve_settings(settings, config, scale, lambda study: study.artefact_settings(name))
-    paths = draw_figure(values | {"id": name}, summary, out, _histories(history or []))
+    paths = draw_figure(values | {"id": name}, summary, out, _named_files(table or []))
     print(f"{name} -> {', '.join(map(str, paths))}")
 
 
-def _histories(given: list[str]) -> dict[str, Path]:
+def _named_files(given: list[str]) -> dict[str, Path]:
     pairs = [item.partition("=") for item in given]
-    for family, equals, path in pairs:
-        if not (family and equals and path):
-            raise UserError(f"--history takes FAMILY=history.csv, not '{family}{equals}{path}'")
-    return {family: Path(path) for family, _, path in pairs}
+    for name, equals, path in pairs:
+        if not (name and equals and path):
+            raise UserError(f"--table takes NAME=FILE, not '{name}{equals}{path}'")
+    return {name: Path(path) for name, _, path in pairs}
 
 
 def table(
@@ -82,13 +82,3 @@ def paper(
     from tgmm.manuscript import build_paper
 
     print(f"paper ({scale}) -> {build_paper(scale, out, root=root, left_out=left_out or (), absent=absent or ())}")
-
-
-def headline(
-    scale: Annotated[str, typer.Option(help="The scale whose results are shown.")] = "laptop",
-    root: Annotated[Path, typer.Option(help="The folder that holds paper/ and results/.")] = Path(),
-) -> None:
-    """Print the headline numbers and where figures, tables and the paper are."""
-    from tgmm.cli.headline import print_headline
-
-    print_headline(scale, root)

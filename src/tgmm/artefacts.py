@@ -1,0 +1,273 @@
+"""The kinds of figures and tables: what each one's settings are, which files it is drawn from, and what draws it.
+
+A new kind is a class here and a function that draws it; the configuration then names artefacts of that kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Union
+
+from pydantic import Field
+
+from tgmm.errors import unknown_name
+from tgmm.settings import Count, Name, Settings, several
+
+if TYPE_CHECKING:
+    from tgmm.study import Study
+
+FIGURE, TABLE = "fig-", "tab-"
+ArtefactName = Annotated[str, Field(pattern=r"^(fig|tab)-[a-z0-9][a-z0-9-]*$", max_length=80)]
+Metric = Literal[
+    "l2_error", "l2_error_reference", "mean_error", "weight_error", "scale_error", "weight_cross_entropy", "accuracy",
+    "log_likelihood", "log_likelihood_deficit", "log_likelihood_heldout", "log_likelihood_heldout_deficit",
+    "log_likelihood_reference", "dropped_reference", "seconds",
+]  # fmt: skip
+Metrics, Names, Dimensions = several(Metric), several(Name), several(Count, least=0)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files that an artefact is drawn from.
+
+    Attributes
+    ----------
+    summary : the summary of the scores, or the measurement that takes its place.
+    tables : further tables by name, a family's name most often.
+    """
+
+    summary: str
+    tables: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def files(self) -> list[str]:
+        return list(dict.fromkeys([self.summary, *self.tables.values()]))
+
+
+class ArtefactSettings(Settings):
+    """What every artefact has.
+
+    ``prefix`` is how its name begins, ``target`` the target of the workflow that makes it, ``draw`` the function that
+    draws it or writes it, as "module:function".
+    """
+
+    prefix: ClassVar[str] = FIGURE
+    target: ClassVar[str] = "all"
+    draw: ClassVar[str]
+
+    caption: str = Field("", max_length=2000, description="Caption; empty takes the one of the artefact's kind.")
+    scales: several(Name, least=0) = Field((), description="The scales that have it; none named stands for all.")
+
+    def sources(self, study: Study) -> Sources:
+        """The files that it is drawn from."""
+        return Sources(study.summary)
+
+    def probed(self) -> dict[str, bool]:
+        """Families that it looks into -> whether the picture of a task is wanted too."""
+        return {}
+
+    def measurement(self) -> str | None:
+        """The measurement of a theorem that it shows."""
+        return None
+
+
+class OfScores(ArtefactSettings):
+    """Scores of methods on a task set."""
+
+    taskset: Name = Field(description="The task set whose scores are shown.")
+    methods: Names = Field(description="The methods, in the order of the legend.")
+    d: Dimensions = Field((), description="The dimensions that are shown; none named stands for all of the task set's.")
+
+
+class OfOneMetric(OfScores):
+    metric: Metric = Field("l2_error", description="The metric that is shown.")
+
+
+class OfOneShift(Settings):
+    shift: str = Field(
+        "", max_length=80, description="The kind of shift that is shown, where the task set has several; empty is all."
+    )
+
+
+class OfFamilies(ArtefactSettings):
+    """Networks themselves."""
+
+    families: Names = Field(description="The families that are shown.")
+
+
+class MetricAgainstDimension(OfOneMetric):
+    """A metric against d, a panel for each K."""
+
+    kind: Literal["metric-against-dimension"]
+
+
+class MetricAgainstPoints(OfOneMetric):
+    """A metric against N, a panel for each K."""
+
+    kind: Literal["metric-against-points"]
+
+
+class MetricAgainstShift(OfOneMetric, OfOneShift):
+    """A metric against the value of a shift, a panel for each K."""
+
+    kind: Literal["metric-against-shift"]
+
+
+class MetricGrid(OfScores, OfOneShift):
+    """Several metrics, one below the other, a column of panels for each K."""
+
+    kind: Literal["metric-grid"]
+    axis: Literal["d", "N", "shift_value"] = Field("d", description="What runs along the horizontal axis.")
+    metrics: Metrics = Field(description="The metrics that are shown, one below the other.")
+
+
+class ShiftPanels(OfOneMetric):
+    """A metric against every shift of a task set, a panel for each."""
+
+    kind: Literal["shift-panels"]
+
+
+class Evaluator(OfScores):
+    """What the reference evaluator makes of the same estimates."""
+
+    kind: Literal["evaluator"]
+
+
+class TrainingCurves(OfFamilies):
+    """Validation error against training tasks seen."""
+
+    kind: Literal["training-curves"]
+
+    def sources(self, study: Study) -> Sources:
+        return Sources(study.summary, study.histories(self.families))
+
+
+class BackboneScale(TrainingCurves):
+    """Validation error against the size of the network."""
+
+    kind: Literal["backbone-scale"]
+
+
+class Probes(OfFamilies):
+    """What goes on inside networks, beside EM."""
+
+    kind: Literal["probes"]
+
+    def sources(self, study: Study) -> Sources:
+        files = {family: study.probe_table(family) for family in self.families if family in study.families}
+        return Sources(next(iter(files.values()), ""), files)
+
+    def probed(self) -> dict[str, bool]:
+        return dict.fromkeys(self.families, False)
+
+
+class ProbePicture(OfFamilies):
+    """Attention and estimates by block for one task in the plane."""
+
+    kind: Literal["probe-picture"]
+
+    def sources(self, study: Study) -> Sources:
+        return Sources(study.probe_table(self.families[0], picture=True))
+
+    def probed(self) -> dict[str, bool]:
+        return dict.fromkeys(self.families, True)
+
+
+class OfTheorem(ArtefactSettings):
+    """A measurement of the theorems."""
+
+    shows: ClassVar[str]
+
+    def sources(self, study: Study) -> Sources:
+        return Sources(study.theory_table(self.shows))
+
+    def measurement(self) -> str:
+        return self.shows
+
+
+class TheoremEM(OfTheorem):
+    """Theorem 1: constructed transformers beside EM."""
+
+    kind: Literal["theorem-em"]
+    shows: ClassVar[str] = "em"
+
+
+class TheoremPower(OfTheorem):
+    """Theorem 2: constructed transformers beside the tensor power iteration."""
+
+    kind: Literal["theorem-power"]
+    shows: ClassVar[str] = "power"
+
+
+class TheoremSizes(OfTheorem):
+    """Sizes of the constructed transformers."""
+
+    kind: Literal["theorem-sizes-table"]
+    prefix: ClassVar[str] = TABLE
+    shows: ClassVar[str] = "sizes"
+
+
+class SortedFloor(OfTheorem):
+    """The least error that the loss with sorted weights can reach."""
+
+    kind: Literal["sorted-floor-table"]
+    prefix: ClassVar[str] = TABLE
+    shows: ClassVar[str] = "sorted-floor"
+
+
+class ScoreTable(OfOneMetric, OfOneShift):
+    """A metric of every method in every cell."""
+
+    kind: Literal["score-table"]
+    prefix: ClassVar[str] = TABLE
+
+
+class FullTable(OfScores, OfOneShift):
+    """Several metrics of every method in every cell."""
+
+    kind: Literal["full-table"]
+    prefix: ClassVar[str] = TABLE
+    metrics: Metrics = Field(description="The metrics that are shown.")
+
+
+class ClaimsTable(ArtefactSettings):
+    """The paper's claims and their verdicts."""
+
+    kind: Literal["claims-table"]
+    prefix: ClassVar[str] = TABLE
+    methods: Names = Field(description="The methods that the claims are asked of.")
+    tasksets: dict[str, Name] = Field({}, description="Which task set stands for which role in the claims.")
+    required_d: dict[str, several(Count)] = Field({}, description="Dimensions that a claim is required at, by role.")
+
+
+class Ablation(ArtefactSettings):
+    """What one change of a recipe does, as a figure."""
+
+    kind: Literal["ablation"]
+    target: ClassVar[str] = "ablation"
+
+    def sources(self, study: Study) -> Sources:
+        return Sources(study.ablation_table)
+
+
+class AblationTable(Ablation):
+    """What one change of a recipe does, as a table."""
+
+    kind: Literal["ablation-table"]
+    prefix: ClassVar[str] = TABLE
+
+
+KINDS = (
+    MetricAgainstDimension, MetricAgainstPoints, MetricAgainstShift, MetricGrid, ShiftPanels, Evaluator, BackboneScale,
+    TrainingCurves, Probes, ProbePicture, TheoremEM, TheoremPower, TheoremSizes, SortedFloor, ScoreTable, FullTable,
+    ClaimsTable, Ablation, AblationTable,
+)  # fmt: skip
+AnyArtefact = Annotated[Union[KINDS], Field(discriminator="kind")]  # noqa: UP007
+
+
+def kind_of(settings: dict) -> type[ArtefactSettings]:
+    """The class of an artefact's settings by their ``kind``; an unknown one is a UserError."""
+    kinds = {kind.model_fields["kind"].annotation.__args__[0]: kind for kind in KINDS}
+    if settings.get("kind") not in kinds:
+        raise unknown_name("artefact kind", settings.get("kind"), kinds)
+    return kinds[settings["kind"]]
