@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from tgmm import metrics
+from tgmm.columns import METRICS, SCORE_COLUMNS
 from tgmm.files import atomic_path
 from tgmm.methods.base import Method, TaskPoints
 from tgmm.methods.settings import AnyMethod, MethodContext
@@ -21,14 +22,6 @@ from tgmm.mixture import Mixture, rescaled
 from tgmm.settings import Name, Seed, Settings
 from tgmm.tasks.taskset import Cell, TaskSet
 
-METRICS = (
-    "mean_error", "weight_error", "scale_error", "l2_error", "l2_error_reference", "weight_cross_entropy",
-    "accuracy", "log_likelihood", "log_likelihood_heldout", "log_likelihood_reference", "dropped_reference",
-)  # fmt: skip
-COLUMNS = (
-    "scale", "taskset", "covariance", "d", "K", "N", "shift", "shift_value", "task_id", "method", "family", "recipe",
-    "seed", *METRICS, "seconds", "iterations", "failed", "failure_reason",
-)  # fmt: skip
 
 
 class ScoreSettings(Settings):
@@ -77,7 +70,7 @@ def build_scored(settings: ScoreSettings, covariance: str, device: torch.device,
 
 
 def score_taskset(taskset: TaskSet, methods: Sequence[Scored]) -> list[pd.DataFrame]:
-    """Scores of each method on all cells of a task set, in the columns of ``COLUMNS``; points are drawn once for all.
+    """Scores of each method on all cells of a task set, in the columns of a score file; points are drawn once for all.
 
     Parameters
     ----------
@@ -109,7 +102,7 @@ def _labelled(frame: pd.DataFrame, taskset: TaskSet, method: Scored) -> pd.DataF
         "recipe": getattr(settings.entry, "recipe", ""),
         "seed": taskset.settings["seed"],
     }
-    return frame.assign(**labels)[list(COLUMNS)]
+    return frame.assign(**labels)[SCORE_COLUMNS]
 
 
 class Drawn:
@@ -175,6 +168,6 @@ def score_estimates(
 
 def write_scores(path: Path, scores: pd.DataFrame) -> None:
     """Write scores as parquet, whole or not at all; measurements in single precision, which halves the file."""
-    compact = scores.astype(dict.fromkeys([*METRICS, "seconds"], "float32"))
+    compact = scores.astype({name: "float32" for name in METRICS if name != "iterations"})
     with atomic_path(path) as temporary:
         compact.to_parquet(temporary, index=False, compression="zstd")
