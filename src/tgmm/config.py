@@ -17,7 +17,7 @@ from tgmm.artefacts import AnyArtefact, ArtefactName
 from tgmm.errors import UserError, unknown_name
 from tgmm.loss_kinds import LOSSES
 from tgmm.methods.settings import AnyMethod
-from tgmm.models.settings import Networks
+from tgmm.models.settings import ComponentsSize, GPT2Size, Mamba2Size, NetworkSize
 from tgmm.settings import Count, Name, Seed, Settings, Share, one_or_several, several
 from tgmm.train.settings import Budget
 
@@ -42,7 +42,8 @@ class Recipe(Settings):
         "of the points, or both (matched).",
     )
     training: Name | Literal[""] = Field(
-        "", description="The entry of `training` with the recipe's budget; empty takes the one of the recipe's own name."
+        "",
+        description="The entry of `training` with the recipe's budget; empty is the recipe's own name.",
     )
     width_share: Share = Field(1.0, description="Width of the network as a multiple of the scale's.")
     blocks_share: Share = Field(1.0, description="Number of blocks as a multiple of the scale's, rounded.")
@@ -69,7 +70,7 @@ class FamilyEntry(TaskFamily):
 
 
 class Change(Settings):
-    """One change of a recipe. Shares multiply what the recipe has at the scale, so that it means the same everywhere."""
+    """One change of a recipe. Shares multiply what the recipe has at the scale, to mean the same everywhere."""
 
     label: str = Field("", max_length=80, description="What figures and tables call it; empty takes its name.")
     loss: Literal[LOSSES] | None = Field(None, description="The loss; empty keeps the recipe's.")
@@ -107,8 +108,8 @@ class Shift(Settings):
         "scale), the tails of the noise, outliers, or the K that methods are asked for."
     )
     values: several(Annotated[float, Field(allow_inf_nan=True)]) = Field(
-        description="Standard deviation of the noise; the weight; what is added or multiplied; degrees of freedom (.inf "
-        "is normal); share of the points; components too many."
+        description="Standard deviation of the noise; the weight; what is added or multiplied; degrees of freedom "
+        "(.inf is normal); share of the points; components too many."
     )
     filter: Literal["before", "after"] = Field(
         "before",
@@ -127,6 +128,22 @@ class TaskSetEntry(Settings):
     shifts: tuple[Shift, ...] = Field(
         (), description="How the tasks differ from those that networks are trained on: a cell for each value of each."
     )
+
+
+class Networks(Settings):
+    """The size of each kind of network."""
+
+    components: ComponentsSize = Field(ComponentsSize(), description="Component tokens beside the data tokens.")
+    set_encoder: NetworkSize = Field(NetworkSize(), alias="set-encoder", description="The paper's network, for sets.")
+    gpt2: GPT2Size = Field(GPT2Size(), description="The paper's network.")
+    mamba2: Mamba2Size = Field(Mamba2Size(), description="Mamba2 mixers in both directions.")
+    mamba2_causal: Mamba2Size = Field(
+        Mamba2Size(), alias="mamba2-causal", description="Mamba2 mixers in one direction, as in the paper."
+    )
+
+    def size_of(self, kind: str) -> dict[str, Any]:
+        """The size of a kind of network, as plain values."""
+        return getattr(self, kind.replace("-", "_")).plain()
 
 
 class Theory(Settings):
@@ -241,7 +258,7 @@ def _one_line(error: Exception) -> str:
 
 
 def merge_config(values: Mapping, root: str | Path = ".") -> Config:
-    """The configuration: config.yaml with any overrides, merged with the sizes of its scale, its types and limits checked.
+    """config.yaml with any overrides, merged with the sizes of its scale; types and limits are checked.
 
     Parameters
     ----------

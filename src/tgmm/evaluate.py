@@ -23,7 +23,6 @@ from tgmm.settings import Name, Seed, Settings
 from tgmm.tasks.taskset import Cell, TaskSet
 
 
-
 class ScoreSettings(Settings):
     """What the scores of one method say of it, beside its own settings."""
 
@@ -87,7 +86,8 @@ def score_taskset(taskset: TaskSet, methods: Sequence[Scored]) -> list[pd.DataFr
             drawn = Drawn(cell, tasks)
             for method, frames in zip(methods, parts, strict=True):
                 frames.append(drawn.score(method).assign(**where))
-    return [_labelled(pd.concat(frames, ignore_index=True), taskset, method) for frames, method in zip(parts, methods, strict=True)]
+    tables = [pd.concat(frames, ignore_index=True) for frames in parts]
+    return [_labelled(table, taskset, method) for table, method in zip(tables, methods, strict=True)]
 
 
 def _labelled(frame: pd.DataFrame, taskset: TaskSet, method: Scored) -> pd.DataFrame:

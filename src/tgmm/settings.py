@@ -66,7 +66,9 @@ class Settings(BaseModel):
         if not isinstance(values, Mapping):
             return values
         fields = cls.model_fields
-        return {key: _number(value, fields[key].annotation) if key in fields else value for key, value in values.items()}
+        return {
+            key: _number(value, fields[key].annotation) if key in fields else value for key, value in values.items()
+        }
 
     @classmethod
     def read(cls, values: Any, where: str = "") -> Self:
@@ -120,10 +122,11 @@ def _line(error: ErrorDetails, model: type[BaseModel], values: Any) -> str:
             return f"missing key '{path}'" + (f": {description}" if description else "")
         case "literal_error":
             return str(unknown_name(f"value of '{path}':", error["input"], _choices(owner, place, error)))
-        case "union_tag_invalid" | "union_tag_not_found":
-            choices = [tag.strip(" '") for tag in error["ctx"].get("expected_tags", "").split(",")]
-            kind = error["ctx"].get("tag", "nothing")
-            return str(unknown_name(f"value of '{path}.kind':", kind, filter(None, choices)))
+        case "union_tag_not_found":
+            return f"missing key '{path}.kind'"
+        case "union_tag_invalid":
+            choices = [tag.strip(" '") for tag in error["ctx"]["expected_tags"].split(",")]
+            return str(unknown_name(f"value of '{path}.kind':", error["ctx"]["tag"], choices))
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:] if message[:1].isupper() and not message[:2].isupper() else message
     message = message.replace("input should", "must", 1)

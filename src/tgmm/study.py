@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from tgmm.artefacts import FIGURE, TABLE, ArtefactSettings, OfFamilies, OfScores, Sources
-from tgmm.config import BASELINE, Config, FamilyEntry, merge_config, read_config, refuse_unknown, scale_names
+from tgmm.config import BASELINE, Change, Config, FamilyEntry, merge_config, read_config, refuse_unknown, scale_names
 from tgmm.errors import UserError
 from tgmm.methods.settings import Network
-from tgmm.tasks.feasible import refuse_infeasible, refuse_shift_value
-from tgmm.train.settings import TrainingSettings
+from tgmm.tasks.shifts import refuse_value
+from tgmm.train.settings import TrainingSettings, training_hours
 
 MODEL_FILES = ("model.safetensors", "config.json", "history.csv")
 LONGEST_HOURS = 24.0  # of training on processors, before somebody has to ask for it
 PROBE_TASKS, PROBE_EM_STEPS = 256, 20  # for each K; what goes on inside needs fewer tasks than a comparison of errors
 ABLATION_VALIDATIONS = 4  # points of a curve of the error over the training
+MOST_MEANS = {1: 2, 2: 9}
 ABLATION_EM = {"em_steps": 20, "em_starts": 10}
 
 
@@ -302,19 +303,12 @@ class Study:
         return {"d": d, "seed": seed, "scale": self.scale, **ABLATION_EM, "changes": changes}
 
     def _changed(self, base: dict[str, Any], name: str) -> dict[str, Any]:
-        """Settings of training with a change: first what it multiplies, then what it sets."""
-        entry = self.config.ablation
-        change = entry.changes[name]
-        network = dict(base["network"])
-        for key, share in (("width", change.width_share), ("blocks", change.blocks_share)):
-            network[key] = max(1, round(share * network[key]))
-        tasks = max(1, round(entry.tasks * change.tasks_share))
+        """Settings of training with a change; all start from the baseline, which may change the recipe too."""
+        changes = self.config.ablation.changes
+        tasks = max(1, round(self.config.ablation.tasks * changes[name].tasks_share))
         budget = {"tasks": tasks, "validate_every": max(1, tasks // ABLATION_VALIDATIONS)}
-        return base | {
-            "network": network | change.network,
-            "loss": change.loss or base["loss"],
-            "training": base["training"] | budget,
-        }
+        start = base if name == BASELINE else changed(base, changes[BASELINE])
+        return changed(start, changes[name]) | {"training": base["training"] | budget}
 
     def score_settings(self, method: str, taskset: str) -> dict[str, Any]:
         """Settings of `tgmm score` for one method; `family` is there for networks only."""
@@ -385,12 +379,12 @@ class Study:
         """Raise a `UserError` if training these families on so many cores takes longer than ``LONGEST_HOURS``."""
         names = list(families)
         settings = [TrainingSettings.from_dict(self.train_settings(name)) for name in names]
-        hours = sum(entry.processor_hours() for entry in settings) / cores
+        hours = training_hours(settings, cores)
         if hours > LONGEST_HOURS and not self.config.allow_cpu_training:
             raise UserError(
                 f"scale '{self.scale}': training {len(names)} of {len(self.families)} families takes about "
-                f"{in_words(hours)} on the {cores} core(s) of this machine, which has no GPU: `dvc pull` brings networks "
-                "that were released, `--config scale=laptop` suits such a machine, and `--config "
+                f"{in_words(hours)} on the {cores} core(s) of this machine, which has no GPU: `dvc pull` brings "
+                "networks that were released, `--config scale=laptop` suits such a machine, and `--config "
                 "allow_cpu_training=true` trains all the same"
             )
 
@@ -409,6 +403,14 @@ def family_settings(config: Config, family: Family, seed: int) -> dict[str, Any]
         "seed": seed,
         "scale": config.scale,
     }
+
+
+def changed(settings: dict[str, Any], change: Change) -> dict[str, Any]:
+    """Settings of training with a change of the ablation: first what it multiplies, then what it sets."""
+    network = dict(settings["network"])
+    for key, share in (("width", change.width_share), ("blocks", change.blocks_share)):
+        network[key] = max(1, round(share * network[key]))
+    return settings | {"network": network | change.network, "loss": change.loss or settings["loss"]}
 
 
 def network_settings(config: Config, recipe: str) -> dict[str, Any]:
@@ -461,7 +463,9 @@ def _check_tasks(config: Config) -> None:
         entries["ablation"] = config.ablation
     for key, entry in entries.items():
         for d, K in itertools.product(entry.d, entry.K):
-            _blamed(f"'{key}.K'", refuse_infeasible, d, K)
+            if MOST_MEANS.get(d, K) < K:
+                room = f"where cosines below 0.8 leave room for {MOST_MEANS[d]}"
+                raise UserError(f"'{key}.K': {K} means do not fit in d = {d}, {room}")
     for name, entry in config.tasksets.items():
         kinds = [shift.kind for shift in entry.shifts]
         for place, shift in enumerate(entry.shifts):
@@ -469,7 +473,7 @@ def _check_tasks(config: Config) -> None:
             if shift.kind in kinds[:place]:
                 raise UserError(f"{key}': the shift '{shift.kind}' is listed twice; give it all its values at once")
             for value in shift.values:
-                _blamed(f"{key}.values'", refuse_shift_value, shift.kind, value)
+                _blamed(f"{key}.values'", refuse_value, shift.kind, value)
             if shift.kind == "wrong-k" and min(entry.K) + min(shift.values) < 1:
                 raise UserError(f"{key}.values': K + {min(shift.values):g} leaves no component to fit")
 
@@ -516,7 +520,7 @@ def _check_artefact(study: Study, name: str, artefact: Any) -> None:
 def _check_ablation(study: Study) -> None:
     """The ablation needs a baseline, and every change must leave settings that can be trained."""
     config = study.config
-    if not config.ablation.changes:
+    if not config.ablation.changes and not any(entry.target == "ablation" for entry in study.artefacts.values()):
         return
     refuse_unknown("recipe in 'ablation.recipe':", config.ablation.recipe, config.recipes)
     if BASELINE not in config.ablation.changes:

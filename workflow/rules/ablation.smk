@@ -22,9 +22,9 @@ rule run_ablation:
         d=r"\d+",
         seed=r"\d+",
     priority: 10
-    threads: training_threads(STUDY.config.device)
+    threads: 1 if ON_CPU else training_threads()
     resources:
-        gpu=training_gpus(STUDY.config.device),
+        gpu=0 if ON_CPU else training_gpus(),
         mem_mb=4000,
         runtime=720,
         device=STUDY.config.device,

@@ -1,5 +1,6 @@
 # One network a family. A stopped training resumes from work/<family>/ when the same command runs again.
 MODELS = [f"{STUDY.results}/models/{family}/{name}" for family in STUDY.families for name in MODEL_FILES]
+ON_CPU = trains_on_cpu(STUDY.config.device)
 refuse_days_of_training()
 
 
@@ -23,9 +24,9 @@ rule train_family:
         family=any_of(STUDY.families),
     # Before the scores: what takes longest starts first, so that no core idles at the end.
     priority: 10
-    threads: training_threads(STUDY.config.device)
+    threads: 1 if ON_CPU else training_threads()
     resources:
-        gpu=training_gpus(STUDY.config.device),
+        gpu=0 if ON_CPU else training_gpus(),
         mem_mb=4000,
         runtime=720,
         device=STUDY.config.device,

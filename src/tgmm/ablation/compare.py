@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from tgmm.errors import UserError
 from tgmm.config import BASELINE
+from tgmm.errors import UserError
 
 PLAIN, REFINED = "validation_l2_error", "validation_l2_error_em20"
 ORACLE, RESTARTS = "validation_l2_error_oracle", "validation_l2_error_em_restarts"

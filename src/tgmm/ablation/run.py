@@ -14,12 +14,12 @@ from typing import Any
 import pandas as pd
 import torch
 
+from tgmm.ablation.compare import COLUMNS, ORACLE, PLAIN, REFINED, RESTARTS
 from tgmm.config import BASELINE
 from tgmm.counter_random import derive_seed
 from tgmm.errors import DivergenceError
 from tgmm.methods.em import EMSettings, estimate_em
 from tgmm.metrics import l2_error
-from tgmm.ablation.compare import COLUMNS, ORACLE, PLAIN, REFINED, RESTARTS
 from tgmm.train.family import train_network
 from tgmm.train.interrupt import deferred_signals
 from tgmm.train.settings import TrainingSettings

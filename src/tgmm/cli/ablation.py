@@ -59,8 +59,8 @@ def merge(
     out: Annotated[Path, typer.Option(help="The table to write, .csv: all dimensions and seeds.")],
 ) -> None:
     """Join the parts of the study, one a dimension and seed; figures and tables read what this writes."""
-    from tgmm.aggregate import read_table
     from tgmm.ablation.compare import COLUMNS, final_rows, merge_parts
+    from tgmm.aggregate import read_table
 
     table = merge_parts([read_table(path, COLUMNS) for path in files])
     final_rows(table)  # refuses a part without a baseline

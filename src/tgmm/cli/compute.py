@@ -72,7 +72,9 @@ def train(
 def score(
     methods: Annotated[list[str], typer.Argument(help="Methods to score, such as em-restarts or tgmm-components.")],
     tasks: Annotated[Path, typer.Option(help="Task set, a file that sample-tasks wrote.")],
-    out: Annotated[Path, typer.Option(help="The .parquet file to write; of several methods the folder of their files.")],
+    out: Annotated[
+        Path, typer.Option(help="The .parquet file to write; for several methods, a folder.")
+    ],
     model: Annotated[Path | None, typer.Option(help="Folder of the trained family, for one network.")] = None,
     models: Annotated[
         Path | None, typer.Option(help="Folder of all trained families, from which each network takes its own.")
@@ -92,11 +94,14 @@ def score(
         values = resolve_settings(settings, config, scale, lambda study: _score_settings(study, methods, name))
         entries = [ScoreSettings.from_dict(entry) for entry in values.get("methods", [values])]
         if [entry.method for entry in entries] != methods:
-            raise UserError(f"--settings are of {', '.join(entry.method for entry in entries)}, not {', '.join(methods)}")
+            raise UserError(
+                f"--settings are of {', '.join(entry.method for entry in entries)}, not {', '.join(methods)}"
+            )
         folders = [model or (models / entry.family if models and entry.family else None) for entry in entries]
         covariance = taskset.settings["covariance"]
         scored = [
-            build_scored(entry, covariance, torch_device, folder) for entry, folder in zip(entries, folders, strict=True)
+            build_scored(entry, covariance, torch_device, folder)
+            for entry, folder in zip(entries, folders, strict=True)
         ]
         for entry, scores in zip(entries, score_taskset(taskset, scored), strict=True):
             single = len(entries) == 1 and out.suffix == ".parquet"

@@ -11,14 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from tgmm.recipe_study import comparison
+from tgmm.recipe_study.comparison import COLUMNS, PLAIN, RESTARTS, compare, final_rows
+from tgmm.study.recipe_study import BASELINE
 
 from tgmm.figures import style
 from tgmm.figures.footnotes import fill
 from tgmm.figures.frame import AXIS_ROOM, FOOTER_ROW, LEGEND_ROW, RIGHT, TOP, Frame, legend_handle, legend_of
 from tgmm.figures.palette import INK, NEUTRAL, ORACLE, VERMILION, MethodStyle, method_style
-from tgmm.recipe_study import comparison
-from tgmm.recipe_study.comparison import COLUMNS, PLAIN, RESTARTS, compare, final_rows
-from tgmm.study.recipe_study import BASELINE
 
 __all__ = ["COLUMNS", "caption", "draw"]
 

@@ -137,4 +137,34 @@ class Network(MethodSettings):
         return lambda task: estimate_tgmm(network, task.points.to(context.device), task.n_components, self.em_steps)
 
 
-AnyMethod = Annotated[Union[EM, Spectral, Network], Field(discriminator="kind")]  # noqa: UP007
+class SampleMean(MethodSettings):
+    """The trivial estimate: the sample mean K times, with equal weights."""
+
+    kind: Literal["sample-mean"] = Field(description="What sort of estimator this is.")
+
+    def estimator(self, context: MethodContext) -> Method:
+        from tgmm.methods.trivial import estimate_sample_mean
+
+        return lambda task: estimate_sample_mean(task.points.double(), task.n_components, context.covariance)
+
+
+class Bayes(MethodSettings):
+    """The estimate of least expected error under the paper's prior, by tempered Markov chains."""
+
+    SLOW: ClassVar[bool] = True
+    CELLS: ClassVar[dict[int, tuple[int, ...]]] = {2: (2, 3, 4, 5), 8: (5,)}
+
+    kind: Literal["bayes"] = Field(description="What sort of estimator this is.")
+    sweeps: int = Field(1500, ge=1, le=LARGE, description="Of every chain; the first third adapts its steps.")
+
+    def applies(self, covariance: str, dimension: int) -> bool:
+        return covariance == "isotropic" and dimension in self.CELLS
+
+    def estimator(self, context: MethodContext) -> Method:
+        from tgmm.methods.bayes import BayesSettings, estimate_bayes
+
+        settings = BayesSettings(sweeps=self.sweeps)
+        return lambda task: estimate_bayes(task, settings, self.CELLS)
+
+
+AnyMethod = Annotated[Union[EM, Spectral, Network, SampleMean, Bayes], Field(discriminator="kind")]  # noqa: UP007

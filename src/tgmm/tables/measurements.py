@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
-from tgmm.recipe_study.comparison import compare
-from tgmm.study.recipe_study import BASELINE
+from tgmm.ablation.compare import compare
+from tgmm.config import BASELINE
 from tgmm.tables.render import Cell, WideTable, write_number, write_percent
 
 # --- the error that the sorted, unmatched loss leaves in its own minimiser -------------------------------------------

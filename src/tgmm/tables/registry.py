@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tgmm.ablation import compare
 from tgmm.aggregate import read_table
 from tgmm.figures.kinds import SUMMARY, find_kind
 from tgmm.files import write_atomically
-from tgmm.recipe_study import comparison
 from tgmm.tables import claims, measurements, scores
 from tgmm.tables.render import to_latex, to_markdown
 
@@ -57,9 +57,9 @@ TABLES = {
     "recipe-table": TableKind(
         measurements.recipe_rows,
         measurements.recipe_table,
-        list(comparison.COMPARED),
+        list(compare.COMPARED),
         measurements.caption_recipe,
-        columns=comparison.COLUMNS,
+        columns=compare.COLUMNS,
         settings=("scale",),
     ),
     "theorem-sizes-table": TableKind(

@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 import torch
-
 from tgmm.code_version import training_version
+
 from tgmm.files import write_atomically
 from tgmm.models.checkpoint import save_checkpoint
 from tgmm.train.interrupt import InterruptRequest, deferred_signals

@@ -98,6 +98,7 @@ class StudyStatus:
         if family not in self.fingerprints:
             # These imports bring torch, seconds long; a study of which nothing is trained yet does without.
             from tgmm.code_version import training_version
+
             from tgmm.train.settings import TrainingSettings
 
             self.fingerprints[family] = TrainingSettings.from_dict(settings).fingerprint(training_version())
