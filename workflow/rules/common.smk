@@ -84,3 +84,19 @@ def files_of(artefacts):
 def table_options(artefact):
     """The options that name the further tables of an artefact."""
     return [word for name, path in STUDY.sources(artefact).tables.items() for word in ("--table", f"{name}={path}")]
+
+
+def score_files(taskset, methods):
+    """Score files of some methods on a task set."""
+    return [f"{STUDY.results}/scores/{taskset}/{method}.parquet" for method in methods]
+
+
+def score_json(taskset, methods):
+    """The settings of some methods' scores as text."""
+    return as_json({"methods": [STUDY.score_settings(method, taskset) for method in methods]})
+
+
+def model_files(taskset, methods):
+    """Weights and records of the networks that some methods run."""
+    families = dict.fromkeys(STUDY.family_of(method, taskset) for method in methods)
+    return [f"{STUDY.results}/models/{family}/{name}" for family in families for name in MODEL_FILES[:2]]

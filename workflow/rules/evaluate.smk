@@ -13,19 +13,6 @@ rule score:
         "Scores of scale {STUDY.scale} are there"
 
 
-def score_files(taskset, methods):
-    return [f"{STUDY.results}/scores/{taskset}/{method}.parquet" for method in methods]
-
-
-def score_json(taskset, methods):
-    return as_json({"methods": [STUDY.score_settings(method, taskset) for method in methods]})
-
-
-def model_files(taskset, methods):
-    families = dict.fromkeys(STUDY.family_of(method, taskset) for method in methods)
-    return [f"{STUDY.results}/models/{family}/{name}" for family in families for name in MODEL_FILES[:2]]
-
-
 for taskset in STUDY.tasksets:
     for group, methods in STUDY.score_groups(taskset).items():
 
@@ -49,8 +36,8 @@ for taskset in STUDY.tasksets:
             params:
                 methods=methods,
                 settings=score_json(taskset, methods),
-                models=f"{STUDY.results}/models",
-                folder=f"{STUDY.results}/scores/{taskset}",
+                models=lambda wildcards: f"{STUDY.results}/models",
+                folder=lambda wildcards, output: str(Path(output.scores[0]).parent),
                 version=scores_version(methods),
             message:
                 f"Scoring {', '.join(methods)} on {taskset}"
