@@ -24,8 +24,7 @@ SHAPELESS = frozenset(
         "tgmm.errors",
         "tgmm.files",
         "tgmm.study",
-        "tgmm.train.interrupt",
-        "tgmm.train.lock",
+        "tgmm.locks",
         "tgmm.train.progress",
     }
 )
@@ -40,7 +39,7 @@ def code_version(*modules: str, without: Iterable[str] = ()) -> str:
 
     Parameters
     ----------
-    modules : dotted names, such as ``"tgmm.train.loop"``.
+    modules : dotted names, such as ``"tgmm.train.trainer"``.
     without : dotted names that are left out, with all that only they import and all that lies in them.
 
     Returns
@@ -52,7 +51,7 @@ def code_version(*modules: str, without: Iterable[str] = ()) -> str:
 
 def training_version() -> str:
     """Version of the code that shapes a network. The estimators that only watch its training are left out."""
-    return code_version("tgmm.train.loop", without=["tgmm.methods"])
+    return code_version("tgmm.train.trainer", without=["tgmm.methods"])
 
 
 def score_version(kind: str) -> str:

@@ -1,6 +1,6 @@
 # One network a family. A stopped training goes on from work/<family>/ when the same command runs again.
 MODELS = [f"{STUDY.results}/models/{family}/{name}" for family in STUDY.families for name in MODEL_FILES]
-FAMILY_GPUS = 0 if trains_on_cpu(STUDY.config["device"]) else STUDY.config["gpus_per_family"]
+ON_CPU = trains_on_cpu(STUDY.config["device"])
 
 
 rule train:
@@ -23,9 +23,9 @@ rule train_family:
         family=any_of(PLAN.trainable),
     # Before the scores: what takes longest starts first, so that no core idles at the end.
     priority: 10
-    threads: training_threads(FAMILY_GPUS)
+    threads: 1 if ON_CPU else training_threads()
     resources:
-        gpu=training_gpus(FAMILY_GPUS),
+        gpu=0 if ON_CPU else training_gpus(),
         mem_mb=4000,
         runtime=720,
         device=STUDY.config["device"],
@@ -37,4 +37,4 @@ rule train_family:
         "Training {wildcards.family}"
     shell:
         "tgmm train {wildcards.family} --settings {params.settings:q} --out {params.folder} --work work"
-        " --device {resources.device} --gpus {resources.gpu} 2>&1 | tee -i {log}"
+        " --device {resources.device} 2>&1 | tee -i {log}"

@@ -39,30 +39,21 @@ def train(
     work: Annotated[Path, typer.Option(help="Folder of resumable states.")] = Path("work"),
     device: DeviceOption = "auto",
     max_minutes: Annotated[float, typer.Option(min=0.0, help="Stop cleanly after so many minutes.")] = float("inf"),
-    gpus: Annotated[int, typer.Option(min=0, help="GPUs that train it together; 0 and 1 are one process.")] = 1,
     settings: SettingsOption = None,
     config: ConfigOption = Path("config.yaml"),
     scale: ScaleOption = None,
 ) -> None:
     """Train one task family, or go on from its last state; Ctrl-C and SIGTERM save a state first.
 
-    Several GPUs help where each one's share of a batch still fills it and there are more GPUs than families; with
-    --device cpu, --gpus counts processes. Ends with 0 when the family is trained or the minutes are over, 2 for bad
-    input, 128 + the signal's number when stopped.
+    Ends with 0 when the family is trained or the minutes are over, 2 for bad input, 128 + the signal's number when
+    stopped.
     """
     values = resolve_settings(settings, config, scale, lambda study: study.train_settings(family))
-    with leased(device, gpus) as torch_device:
+    with leased(device) as torch_device:
+        from tgmm.train.family import train_family
         from tgmm.train.settings import TrainingSettings
 
-        chosen = TrainingSettings.from_dict(values)
-        if gpus > 1:
-            from tgmm.train.launch import train_together
-
-            reason = train_together(chosen, out, work, torch_device, gpus, max_minutes)
-        else:
-            from tgmm.train.family import train_family
-
-            reason = train_family(chosen, out, work, torch_device, max_minutes)
+        reason = train_family(TrainingSettings.from_dict(values), out, work, torch_device, max_minutes)
     if reason.kind == "finished":
         print(f"{family}: trained -> {out}")
     elif reason.kind == "budget":
@@ -105,12 +96,12 @@ def _score_line(method: str, tasks: Path, scores: Any) -> str:
 
 
 @contextmanager
-def leased(device: str, gpus: int = 1) -> Iterator[Any]:
+def leased(device: str) -> Iterator[Any]:
     """A leased torch device; the lease comes before torch is imported, as it chooses the visible cards."""
     from tgmm.devices import lease_device, settle_threads
 
     settle_threads()
-    with lease_device(device, gpus) as kind:
+    with lease_device(device) as kind:
         import torch
 
         yield torch.device(kind)

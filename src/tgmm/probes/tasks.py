@@ -13,7 +13,6 @@ from tgmm.counter_random import derive_seed
 from tgmm.metrics import best_permutation, pairwise_errors
 from tgmm.mixture import Mixture
 from tgmm.models.checkpoint import Checkpoint, load_checkpoint
-from tgmm.models.network import build_network
 from tgmm.probes.trace import Trace, trace_network
 from tgmm.tasks.points import sample_points
 from tgmm.tasks.sampler import sample_mixtures
@@ -68,7 +67,7 @@ def in_own_axes(network: nn.Module, points: Tensor, truth: Mixture) -> tuple[Ten
     A linear probe has no way to know each task's own rotation. For isotropic tasks the turned task is as good as the
     other; a network of fewer axes than dimensions sees its projection.
     """
-    axes = network.view.axes(points, None)
+    axes = network.axes(points)
     if axes is None:
         return points, truth
     wide = axes.to(truth.means.dtype)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tgmm.errors import UserError
 from tgmm.mixture import Mixture, concatenate
-from tgmm.models.cross import CrossAttention
+from tgmm.models.attention import CrossAttention
 
 CHUNK_NUMBERS = 4_000_000  # numbers in the data tokens of the tasks treated at once
 

@@ -16,9 +16,9 @@ from tgmm.methods.em import EMSettings, estimate_em
 from tgmm.metrics import l2_error
 from tgmm.recipe_study.comparison import COLUMNS, ORACLE, PLAIN, REFINED, RESTARTS
 from tgmm.train.family import train_network
-from tgmm.train.interrupt import deferred_signals
+from tgmm.train.progress import deferred_signals
 from tgmm.train.settings import TrainingSettings
-from tgmm.train.validation import ValidationSet
+from tgmm.train.trainer import ValidationSet
 
 FROM_HISTORY = ("tasks", "processor_seconds", "seconds", PLAIN, ORACLE, "parameters")
 
@@ -76,7 +76,7 @@ def run_recipe_study(values: dict[str, Any], work: Path, device: torch.device, s
 def error_of_restarts(validation: ValidationSet, values: dict[str, Any]) -> float:
     """Mean l2-error of EM from many k-means++ starts on the validation tasks, averaged over K."""
     errors = []
-    for count, cell in validation.cells.items():
+    for count, cell in validation.tasks.items():
         covariance = values["changes"][0]["settings"]["covariance"]
         estimate = estimate_em(
             cell.points, count, EMSettings(start="k-means++", starts=values["em_starts"], covariance=covariance),

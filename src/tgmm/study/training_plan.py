@@ -8,8 +8,7 @@ from pathlib import Path
 
 from tgmm.errors import UserError
 from tgmm.study.resolution import Study
-from tgmm.study.training_cost import in_words, training_hours
-from tgmm.train.settings import TrainingSettings
+from tgmm.train.settings import TrainingSettings, training_hours
 
 LONGEST_HOURS = 6.0
 RECIPE_FILE = "recipes/all.csv"
@@ -94,4 +93,12 @@ def _hours(study: Study, families: tuple[str, ...], recipe_study: bool, cores: i
     settings = [study.train_settings(family) for family in families]
     for dimension, seed in study.recipe_studies if recipe_study else ():
         settings += [change["settings"] for change in study.recipe_study_settings(dimension, seed)["changes"]]
-    return training_hours(settings, cores)
+    return training_hours(map(TrainingSettings.from_dict, settings), cores)
+
+
+def in_words(hours: float) -> str:
+    """A length of time with two digits at most: "9 hours", "12 days", "2.4 years"."""
+    for unit, length in (("years", 365.25 * 24), ("days", 24.0)):
+        if hours >= 2 * length:
+            return f"{float(f'{hours / length:.2g}'):,g} {unit}"
+    return f"{float(f'{hours:.2g}'):g} hours"
