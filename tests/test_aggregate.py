@@ -19,13 +19,13 @@ from tgmm.aggregate import (
     REFERENCE,
     SUMMARY_COLUMNS,
     aggregate,
-    bootstrap_interval,
     headline,
     plain,
     read_scores,
     read_table,
     summarise,
 )
+from tgmm.bootstrap import bootstrap_interval
 from tgmm.errors import UserError
 
 

@@ -19,8 +19,8 @@ from tgmm.aggregate import aggregate
 from tgmm.errors import UserError
 from tgmm.figures.draw import draw_figure
 from tgmm.manuscript import build_paper, in_numerical_order, required_files
+from tgmm.tables.measurements import SORTED_FLOOR_COLUMNS as FLOOR_COLUMNS
 from tgmm.tables.registry import write_table
-from tgmm.tables.sorted_floor import COLUMNS as FLOOR_COLUMNS
 
 SOURCE = Path(__file__).parents[1] / "paper"
 FAMILIES = ["isotropic-d8-n128-components", "isotropic-d32-n128-components"]

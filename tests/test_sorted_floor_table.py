@@ -7,7 +7,7 @@ import itertools
 import pandas as pd
 import pytest
 
-from tgmm.tables import sorted_floor
+from tgmm.tables import measurements
 from tgmm.tables.render import to_latex, to_markdown
 from tgmm.theory.sorted_floor import APPROACHES, FEW_SAMPLES, measure_sorted_floor
 
@@ -20,8 +20,9 @@ def make_rows():
         rows = []
         for d, K, N, approach in itertools.product((2, 8), (2, 3), n_points, APPROACHES):
             mean = 0.1 * d + K + (approach == "known labels") * 0.5
-            row = dict.fromkeys(sorted_floor.COLUMNS, 0.25) | {"d": d, "K": K, "N": N, "n_tasks": 64, "seed": 2505}
-            row |= {"approach": approach, "mean": mean, "median": mean / 2, "low": mean - 0.1, "high": mean + 0.1}
+            row = dict.fromkeys(measurements.SORTED_FLOOR_COLUMNS, 0.25)
+            row |= {"d": d, "K": K, "N": N, "n_tasks": 64, "seed": 2505, "approach": approach}
+            row |= {"mean": mean, "median": mean / 2, "low": mean - 0.1, "high": mean + 0.1}
             row |= {"oracle_mean": 0.02, "oracle_median": 0.019, "effective_samples": 612.4}
             rows.append(row | {"few_samples": 0.0 if d == 8 else 0.0625})
         return pd.DataFrame(rows)
@@ -30,7 +31,7 @@ def make_rows():
 
 
 def lines_of(rows):
-    text = to_markdown(sorted_floor.wide_table(sorted_floor.long_table(rows, {}), {}))
+    text = to_markdown(measurements.sorted_floor_table(measurements.sorted_floor_rows(rows, {}), {}))
     return [line for line in text.splitlines() if line.startswith("|")], text
 
 
@@ -60,7 +61,7 @@ def test_an_approach_that_is_missing_leaves_a_gap(make_rows):
 
 
 def test_latex_is_well_formed(make_rows):
-    text = to_latex(sorted_floor.wide_table(make_rows(), {"caption": "Floor."}))
+    text = to_latex(measurements.sorted_floor_table(make_rows(), {"caption": "Floor."}))
     assert r"\caption{Floor.}" in text
     assert text.count("{") == text.count("}")
     assert text.isascii()
@@ -68,7 +69,7 @@ def test_latex_is_well_formed(make_rows):
 
 def test_the_measurement_has_the_columns_of_the_table():
     measured = measure_sorted_floor((2,), (2,), (16,), n_tasks=2)
-    assert list(measured.columns) == list(sorted_floor.COLUMNS)
+    assert list(measured.columns) == list(measurements.SORTED_FLOOR_COLUMNS)
     lines, text = lines_of(measured)
     assert len(lines) == 2 + 1
     assert "–" not in text

@@ -17,9 +17,8 @@ from tgmm.aggregate import aggregate
 from tgmm.cli.headline import print_headline
 from tgmm.cli.settings import load_settings
 from tgmm.errors import UserError
-from tgmm.tables.numbers import write_number, write_percent
 from tgmm.tables.registry import write_table
-from tgmm.tables.render import escape_latex
+from tgmm.tables.render import escape_latex, write_number, write_percent
 
 SETTINGS = {
     "id": "tab-effectiveness", "kind": "score-table", "taskset": "effectiveness", "metric": "l2_error",

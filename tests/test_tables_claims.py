@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from tgmm.aggregate import SUMMARY_COLUMNS
 from tgmm.errors import UserError
 from tgmm.figures.registry import FIGURES
-from tgmm.tables import claims_criteria
-from tgmm.tables.claims import CLAIMS
-from tgmm.tables.claims_scores import Evidence
-from tgmm.tables.claims_table import CHANGED, NOT_REPRODUCED, NOT_TESTED, REPRODUCED, long_table, reach_verdict
+from tgmm.tables import evidence as claims_criteria
+from tgmm.tables.claims import CHANGED, CLAIMS, NOT_REPRODUCED, NOT_TESTED, REPRODUCED, claims_rows, reach_verdict
+from tgmm.tables.evidence import Evidence
 from tgmm.tables.registry import write_table
 
 # Task set -> (d, K, N, kind of shift, values of the shift).
@@ -68,7 +67,7 @@ WORLD = make_world()
 
 
 def verdicts(summary: pd.DataFrame, **options) -> pd.DataFrame:
-    return long_table(summary, options).set_index("claim")
+    return claims_rows(summary, options).set_index("claim")
 
 
 def set_error(summary: pd.DataFrame, chosen: pd.Series, value: float, metric: str = "l2_error") -> pd.DataFrame:

@@ -1,12 +1,11 @@
 """From scores, one row a task and method, to the summary that figures, tables and the paper read.
 
 The summary has one row a cell, method and metric: mean and median over the tasks that did not fail, a 95 % bootstrap
-percentile interval of the mean (Efron & Tibshirani 1993, chapter 13), and the share of tasks that failed.
+percentile interval of the mean, and the share of tasks that failed.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -15,35 +14,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from tgmm.bootstrap import bootstrap_interval
+from tgmm.columns import (
+    CELL,
+    DEFICIT,
+    LIKELIHOODS,
+    METHOD,
+    METRICS,
+    ORACLE,
+    REFERENCE,
+    SCORE_COLUMNS,
+    SUMMARY_COLUMNS,
+)
 from tgmm.errors import UserError
 from tgmm.files import atomic_path, write_json
 
-CELL = ["scale", "taskset", "covariance", "d", "K", "N", "shift", "shift_value"]
-METHOD = ["method", "family", "recipe", "seed"]
-METRICS = [
-    "mean_error",
-    "weight_error",
-    "scale_error",
-    "l2_error",
-    "l2_error_reference",
-    "weight_cross_entropy",
-    "accuracy",
-    "log_likelihood",
-    "log_likelihood_heldout",
-    "log_likelihood_reference",
-    "dropped_reference",
-    "seconds",
-    "iterations",
-]
-SCORE_COLUMNS = [*CELL, "task_id", *METHOD, *METRICS, "failed", "failure_reason"]
-STATISTICS = ["mean", "median", "low", "high", "quantile_90", "n_tasks", "n_failed", "failure_share", "failure_reason"]
-SUMMARY_COLUMNS = [*CELL, *METHOD, "metric", *STATISTICS]
-ORACLE = "em-oracle"
-DEFICIT = "_deficit"
-LIKELIHOODS = ["log_likelihood", "log_likelihood_heldout"]
-# Averages of the reference evaluator are over the tasks that it keeps.
-REFERENCE = ["l2_error_reference", "log_likelihood_reference"]
-CONFIDENCE = 0.95
 # Headline number -> metric and statistic of the summary.
 HEADLINE = {
     "l2_error_mean": ("l2_error", "mean"),
@@ -53,7 +38,6 @@ HEADLINE = {
     "log_likelihood_heldout_mean": ("log_likelihood_heldout", "mean"),
     "failure_share": ("l2_error", "failure_share"),
 }
-COLUMNS_AT_A_TIME = 2048  # of the bootstrap, which holds all resamples of so many means in memory
 
 
 def aggregate(
@@ -213,37 +197,6 @@ def _quantiles(samples: np.ndarray, shares: list[float]) -> np.ndarray:
         if chosen.any():
             quantiles[:, chosen] = np.quantile(samples[chosen], shares, axis=1, method=method)
     return quantiles
-
-
-def bootstrap_interval(values: np.ndarray, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The 95 % bootstrap percentile interval of the mean of every column, as one matrix product.
-
-    Parameters
-    ----------
-    values : array (n, m), one row a task. Columns with a value that is not finite have no interval (NaN).
-    resamples : number of bootstrap samples.
-    seed : the resamples depend on it and on n only, so a method's interval does not change with its company, and
-        methods on the same tasks see the same resamples.
-
-    Returns
-    -------
-    low, high : arrays (m,).
-    """
-    low, high = np.full((2, values.shape[1]), math.nan)
-    finite = np.flatnonzero(np.isfinite(values).all(axis=0) & (len(values) > 0))
-    tail = (1 - CONFIDENCE) / 2
-    for part in range(0, len(finite), COLUMNS_AT_A_TIME):
-        columns = finite[part : part + COLUMNS_AT_A_TIME]
-        means = values[:, columns].T @ _resample_shares(len(values), resamples, seed)
-        low[columns], high[columns] = np.quantile(means, [tail, 1 - tail], axis=1, overwrite_input=True)
-    return low, high
-
-
-@functools.lru_cache(maxsize=4)
-def _resample_shares(n: int, resamples: int, seed: int) -> np.ndarray:
-    """Array (n, resamples): the share of each task in each bootstrap sample; columns sum to one."""
-    generator = np.random.default_rng([seed, n])
-    return (generator.multinomial(n, np.full(n, 1.0 / n), size=resamples) / n).T
 
 
 # --- headline numbers ----------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tgmm import metrics
+from tgmm.columns import METRICS, SCORE_COLUMNS
 from tgmm.errors import UserError, unknown_name
 from tgmm.files import atomic_path
 from tgmm.methods.base import Method, TaskPoints
@@ -24,14 +25,6 @@ from tgmm.models.checkpoint import load_checkpoint
 from tgmm.tasks.taskset import Cell, TaskSet
 
 METHOD_KINDS = ("em", "spectral", "tgmm")
-METRICS = (
-    "mean_error", "weight_error", "scale_error", "l2_error", "l2_error_reference", "weight_cross_entropy",
-    "accuracy", "log_likelihood", "log_likelihood_heldout", "log_likelihood_reference", "dropped_reference",
-)  # fmt: skip
-COLUMNS = (
-    "scale", "taskset", "covariance", "d", "K", "N", "shift", "shift_value", "task_id", "method", "family", "recipe",
-    "seed", *METRICS, "seconds", "iterations", "failed", "failure_reason",
-)  # fmt: skip
 
 
 def build_method(settings: dict[str, Any], covariance: str, model: Path | None, device: torch.device) -> Method:
@@ -71,7 +64,7 @@ def build_method(settings: dict[str, Any], covariance: str, model: Path | None, 
 
 
 def score_taskset(taskset: TaskSet, settings: dict[str, Any], method: Method) -> pd.DataFrame:
-    """Scores of a method on all cells of a task set, in the columns of ``COLUMNS``.
+    """Scores of a method on all cells of a task set, in the columns of a score file.
 
     Parameters
     ----------
@@ -97,7 +90,7 @@ def score_taskset(taskset: TaskSet, settings: dict[str, Any], method: Method) ->
         recipe=settings.get("recipe", ""),
         seed=taskset.settings["seed"],
     )
-    return frame[list(COLUMNS)]
+    return frame[SCORE_COLUMNS]
 
 
 def _score_cell(cell: Cell, method: Method, oracle: bool) -> pd.DataFrame:
@@ -159,6 +152,6 @@ def score_estimates(
 
 def write_scores(path: Path, scores: pd.DataFrame) -> None:
     """Write scores as parquet, whole or not at all; measurements in single precision, which halves the file."""
-    compact = scores.astype(dict.fromkeys([*METRICS, "seconds"], "float32"))
+    compact = scores.astype({name: "float32" for name in METRICS if name != "iterations"})
     with atomic_path(path) as temporary:
         compact.to_parquet(temporary, index=False, compression="zstd")

@@ -29,14 +29,14 @@ def results() -> Path:
 def test_every_score_has_a_row_for_every_task(study, results):
     import pandas as pd
 
-    from tgmm.evaluate import COLUMNS
+    from tgmm.columns import SCORE_COLUMNS
 
     for taskset, method in study.scores:
         scores = pd.read_parquet(results / f"scores/{taskset}/{method}.parquet")
         settings = study.task_settings(taskset)
         shifts = sum(len(shift["values"]) for shift in settings.get("shifts", ())) or 1
         cells = len(settings["n_components"]) * len(settings["n_points"]) * shifts
-        assert list(scores.columns) == list(COLUMNS)
+        assert list(scores.columns) == SCORE_COLUMNS
         assert len(scores) == cells * settings["tasks"]
         assert (scores.failure_reason != "").equals(scores.failed)
         assert scores.loc[~scores.failed, "l2_error"].notna().all()

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pandas as pd
 
-from tgmm.aggregate import ORACLE
+from tgmm.columns import ORACLE
 from tgmm.errors import UserError, unknown_name
 from tgmm.figures.palette import method_style
 

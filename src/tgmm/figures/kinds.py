@@ -5,10 +5,10 @@ Tables come without the drawing library, which takes longer to import than a tab
 
 from __future__ import annotations
 
-from tgmm.aggregate import CELL, METHOD, STATISTICS
+from tgmm.columns import SUMMARY_COLUMNS
 from tgmm.errors import UserError, unknown_name
 
-SUMMARY = (*CELL, *METHOD, "metric", *STATISTICS)
+SUMMARY = tuple(SUMMARY_COLUMNS)
 
 
 def find_kind(kinds: dict, settings: dict):

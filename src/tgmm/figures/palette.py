@@ -10,6 +10,8 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass
 
+from tgmm.columns import ORACLE
+
 INK = "#262626"
 NEUTRAL = "#4d4d4d"
 BLUE, SKY, GREEN, ORANGE = "#0072b2", "#56b4e9", "#009e73", "#e69f00"
@@ -31,7 +33,6 @@ class MethodStyle:
     size: float = 4.0
 
 
-ORACLE = "em-oracle"
 STYLES = {
     "em": MethodStyle("EM, one start", "EM", VERMILION, "s", "-"),
     "em-restarts": MethodStyle("EM, 10 k-means++ starts", "EM, 10 starts", ORANGE, "D", (0, (5, 1.5))),

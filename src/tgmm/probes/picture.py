@@ -16,8 +16,8 @@ from torch import Tensor
 from tgmm.errors import UserError
 from tgmm.metrics import l2_error
 from tgmm.mixture import Mixture, responsibilities
-from tgmm.probes.quantities import em_path
-from tgmm.probes.tasks import TracedTasks
+from tgmm.probes.measure import em_path
+from tgmm.probes.trace import TracedTasks
 
 COLUMNS = (
     "scale", "family", "seed", "d", "K", "N", "task_id", "l2_error", "block", "head",

@@ -1,4 +1,4 @@
-"""All kinds of tables, and how one is written. A new kind is one new file and one entry here."""
+"""All kinds of tables, and how one is written. A new kind is three functions and one entry here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from tgmm.aggregate import read_table
 from tgmm.figures.kinds import SUMMARY, find_kind
 from tgmm.files import write_atomically
-from tgmm.tables import claims_table, full_table, recipe_table, score_table, sorted_floor, theorem_sizes
+from tgmm.recipe_study import comparison
+from tgmm.tables import claims, measurements, scores
 from tgmm.tables.render import to_latex, to_markdown
 
 
@@ -34,41 +35,39 @@ class TableKind:
 
 
 TABLES = {
-    "score-table": TableKind(
-        score_table.long_table, score_table.wide_table, score_table.CSV_COLUMNS, score_table.caption
-    ),
+    "score-table": TableKind(scores.score_rows, scores.score_table, scores.TABLE_COLUMNS, scores.caption_score),
     "full-table": TableKind(
-        full_table.long_table,
-        full_table.wide_table,
-        full_table.CSV_COLUMNS,
-        full_table.caption,
+        scores.full_rows,
+        scores.full_table,
+        scores.FULL_COLUMNS,
+        scores.caption_full,
         settings=("taskset", "metrics", "methods"),
     ),
     "claims-table": TableKind(
-        claims_table.long_table, claims_table.wide_table, claims_table.CSV_COLUMNS, claims_table.caption, settings=()
+        claims.claims_rows, claims.claims_table, claims.CLAIM_COLUMNS, claims.caption_claims, settings=()
     ),
     "sorted-floor-table": TableKind(
-        sorted_floor.long_table,
-        sorted_floor.wide_table,
-        list(sorted_floor.COLUMNS),
-        sorted_floor.caption,
-        columns=sorted_floor.COLUMNS,
+        measurements.sorted_floor_rows,
+        measurements.sorted_floor_table,
+        list(measurements.SORTED_FLOOR_COLUMNS),
+        measurements.caption_sorted_floor,
+        columns=measurements.SORTED_FLOOR_COLUMNS,
         settings=(),
     ),
     "recipe-table": TableKind(
-        recipe_table.long_table,
-        recipe_table.wide_table,
-        list(recipe_table.COMPARED),
-        recipe_table.caption,
-        columns=recipe_table.COLUMNS,
+        measurements.recipe_rows,
+        measurements.recipe_table,
+        list(comparison.COMPARED),
+        measurements.caption_recipe,
+        columns=comparison.COLUMNS,
         settings=("scale",),
     ),
     "theorem-sizes-table": TableKind(
-        theorem_sizes.long_table,
-        theorem_sizes.wide_table,
-        list(theorem_sizes.COLUMNS),
-        theorem_sizes.caption,
-        columns=theorem_sizes.COLUMNS,
+        measurements.theorem_sizes_rows,
+        measurements.theorem_sizes_table,
+        list(measurements.SIZE_COLUMNS),
+        measurements.caption_theorem_sizes,
+        columns=measurements.SIZE_COLUMNS,
         settings=(),
     ),
 }

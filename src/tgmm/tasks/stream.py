@@ -16,8 +16,7 @@ from torch import Tensor
 
 from tgmm.counter_random import derive_seed
 from tgmm.mixture import Mixture
-from tgmm.tasks.points import labels_from_uniform
-from tgmm.tasks.sampler import sample_component_counts, sample_length, sample_mixtures
+from tgmm.tasks.sampler import labels_from_uniform, sample_component_counts, sample_length, sample_mixtures
 
 NUMBERS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 27}  # coordinates of points drawn together
 MOST_STEPS = 32

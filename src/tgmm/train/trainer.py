@@ -22,8 +22,7 @@ from tgmm.methods.transformer import estimate_tgmm
 from tgmm.metrics import l2_error
 from tgmm.mixture import Mixture
 from tgmm.models.estimate import count_parameters
-from tgmm.tasks.points import sample_points
-from tgmm.tasks.sampler import sample_mixtures
+from tgmm.tasks.sampler import sample_mixtures, sample_points
 from tgmm.tasks.stream import Axes, TaskBatch, TaskStream
 from tgmm.train.optimizer import Optimizer
 from tgmm.train.progress import InterruptRequest, TrainingProgress

@@ -18,24 +18,38 @@ perceptrons, which are piecewise linear.
 Every component has C tokens instead of one. They differ only in where the knots of the squares lie, each shifted by
 1 / C of their spacing; the softmax adds up a component's tokens, which averages the squares' errors and so makes
 them C^2 times smaller at the same width.
+
+The measurement runs the network beside EM from the same starts: the table that the figure of Theorem 1 reads.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+import pandas as pd
+import torch
 from torch import Tensor
 
-from tgmm.errors import UserError
-from tgmm.mixture import Mixture
-from tgmm.theory.blocks import Attention, Block, Perceptron, Transformer
-from tgmm.theory.em_layout import EMLayout, decode, encode
-from tgmm.theory.maps import (
+from tgmm.errors import UserError, unknown_name
+from tgmm.methods.em import run_em_steps
+from tgmm.methods.initial import kmeans_plus_plus_start
+from tgmm.methods.threads import one_thread
+from tgmm.mixture import Mixture, concatenate
+from tgmm.tasks.sampler import MEAN_RANGE, sample_mixtures, sample_points
+from tgmm.theory.blocks import (
+    LOG_ZERO,
     LOGARITHM,
     LOGIT,
     SQUARE,
+    Attention,
+    Block,
     HiddenUnits,
+    Perceptron,
+    Transformer,
     chord_half_square,
     chord_logarithm,
     chord_logit,
@@ -47,6 +61,127 @@ MEAN_RADIUS = 9.0  # coordinates of means for which the square is built; beyond,
 LOGIT_SHARE = 2.0  # units of the logit for each unit of a square
 COPIES = 8
 FEWEST_UNITS = 4  # of any map
+MIXTURES = ("separated", "overlapping")
+OVERLAP_DISTANCE = 3.0  # root mean square distance of two means in the overlapping mixtures, standard deviations
+STEPS = (1, 2, 5, 10, 20)
+WIDTHS = (512, 1024, 2048, 4096)
+EXACT_WIDTH = 128
+TASKS_AT_ONCE = 2  # keeps the hidden layer in a processor's cache
+
+
+@dataclass(frozen=True)
+class EMLayout:
+    """Channels of a token, as ranges, for at most ``d`` dimensions and ``K`` components.
+
+    Attributes
+    ----------
+    d, K : the largest dimension and number of components.
+    copies : tokens C that every component has.
+    """
+
+    d: int
+    K: int
+    copies: int
+
+    def _range(self, n_vectors: int, n_labels: int, size: int) -> range:
+        start = n_vectors * self.d + n_labels * self.K
+        return range(start, start + size)
+
+    @property
+    def point(self) -> range:
+        """x_i, in a point's token."""
+        return self._range(0, 0, self.d)
+
+    @property
+    def mean(self) -> range:
+        """mu_k, in a component's token."""
+        return self._range(1, 0, self.d)
+
+    @property
+    def new_mean(self) -> range:
+        """Scratch: the M-step's mean."""
+        return self._range(2, 0, self.d)
+
+    @property
+    def label(self) -> range:
+        """The unit vector e_k, in a component's token."""
+        return self._range(3, 0, self.K)
+
+    @property
+    def responsibility(self) -> range:
+        """Scratch: r_i of a point; the average of r_i in a component's token."""
+        return self._range(3, 1, self.K)
+
+    @property
+    def log_responsibility(self) -> range:
+        """Scratch: log r_i of a point."""
+        return self._range(3, 2, self.K)
+
+    @property
+    def scalars(self) -> range:
+        """b_k = log pi_k - |mu_k|^2 / 2, pi_k, scratch pi_k / (1 + pi_k), log N, "is a point", "is a component"."""
+        return self._range(3, 3, 6)
+
+    @property
+    def copy(self) -> range:
+        """Which of its component's copies a token is, as a unit vector."""
+        return range(self.scalars.stop, self.scalars.stop + self.copies)
+
+    @property
+    def width(self) -> int:
+        """Channels of a token, 3 d + 3 K + 6 + C."""
+        return self.copy.stop
+
+    @property
+    def n_component_tokens(self) -> int:
+        """Tokens that are components, C K."""
+        return self.copies * self.K
+
+
+def encode(layout: EMLayout, points: Tensor, mixture: Mixture) -> Tensor:
+    """Tokens of points (B, N, d) and of the mixtures that EM starts from, padded with zeros.
+
+    Returns
+    -------
+    Tensor (B, N + C K, width) of float64. Components beyond the mixtures' K have weight zero, as have those of the
+    mixtures that are padded themselves.
+
+    Raises
+    ------
+    UserError
+        If the tasks have more dimensions or components than the layout.
+    """
+    (n_tasks, n_points, d), n_components = points.shape, mixture.n_components
+    if d > layout.d or n_components > layout.K:
+        raise UserError(
+            f"the network is built for d <= {layout.d}, K <= {layout.K}; the tasks have {d}, {n_components}"
+        )
+    log_weight, weight, _, log_count, is_point, is_component = layout.scalars
+    n_tokens = n_points + layout.n_component_tokens
+    tokens = torch.zeros(n_tasks, n_tokens, layout.width, dtype=torch.float64, device=points.device)
+    tokens[:, :n_points, layout.point[0] : layout.point[0] + d] = points
+    tokens[:, :n_points, is_point] = 1.0
+    components = tokens[:, n_points:].unflatten(1, (layout.copies, layout.K))
+    components[..., layout.label] = torch.eye(layout.K, dtype=torch.float64, device=points.device)
+    components[..., layout.copy] = torch.eye(layout.copies, dtype=torch.float64, device=points.device)[:, None]
+    components[..., is_component] = 1.0
+    components[..., log_count] = math.log(n_points)
+    components[..., log_weight] = LOG_ZERO
+    used = components[..., :n_components, :]
+    log_weights = mixture.weights.log().clamp_min(LOG_ZERO)
+    used[..., layout.mean[0] : layout.mean[0] + d] = mixture.means[:, None]
+    used[..., weight] = mixture.weights[:, None]
+    used[..., log_weight] = (log_weights - 0.5 * mixture.means.square().sum(-1))[:, None]
+    return tokens
+
+
+def decode(layout: EMLayout, tokens: Tensor, dimension: int, n_components: int) -> Mixture:
+    """The mixtures (B) that the component tokens hold; copies agree, so the first ones are read."""
+    used = tokens[:, tokens.shape[1] - layout.n_component_tokens :][:, :n_components]
+    return Mixture(used[..., layout.scalars[1]], used[..., layout.mean[0] : layout.mean[0] + dimension])
+
+
+# --- construction ------------------------------------------------------------------------------------------------
 
 
 def build_em_transformer(
@@ -221,3 +356,74 @@ def _enough(n_units: int, width: int, layout: EMLayout) -> int:
     if n_units < FEWEST_UNITS:
         raise UserError(f"width {width} is too small for d={layout.d}, K={layout.K}: a map needs {FEWEST_UNITS} units")
     return n_units
+
+
+# --- measurement -------------------------------------------------------------------------------------------------
+
+
+def sample_em_tasks(
+    mixtures: str, dimension: int, n_components: int, *, n_tasks: int, n_points: int, seed: int
+) -> tuple[Tensor, Mixture]:
+    """Points (B, N, d) of random mixtures and k-means++ starts for EM, float64.
+
+    "separated" mixtures are the paper's; "overlapping" ones have their means scaled towards the origin until two are
+    three standard deviations apart in the root mean square.
+    """
+    if mixtures not in MIXTURES:
+        raise unknown_name("kind of mixtures", mixtures, MIXTURES)
+    if dimension == 1 and n_components > 2:
+        raise UserError(f"in one dimension only two means can point in different directions; got K={n_components}")
+    index = torch.arange(n_tasks)
+    truth = sample_mixtures(seed, index, n_components, dimension)
+    if mixtures == "overlapping":
+        truth = replace(truth, means=truth.means * OVERLAP_DISTANCE / (MEAN_RANGE * math.sqrt(2.0 * dimension / 3.0)))
+    points = sample_points(truth, seed, index, n_points)[0].double()
+    return points, kmeans_plus_plus_start(points, n_components, seed, index)
+
+
+def largest_differences(estimate: Mixture, reference: Mixture) -> Tensor:
+    """The largest absolute difference of any mean's coordinate or weight, (B,)."""
+    means = (estimate.means - reference.means).abs().amax((1, 2))
+    return torch.maximum(means, (estimate.weights - reference.weights).abs().amax(1))
+
+
+@one_thread()
+def measure_em(
+    dimensions: Sequence[int] = (2, 8), component_counts: Sequence[int] = (2, 3, 5), steps: Sequence[int] = STEPS,
+    widths: Sequence[int] = WIDTHS, *, n_tasks: int = 8, n_points: int = 128, seed: int = 2505,
+) -> pd.DataFrame:  # fmt: skip
+    """Differences between the network and EM after the same number of steps from the same start.
+
+    One network a width serves all d and K. Besides, the table has the plain construction (one token a component) for
+    the largest K, and the network with exact scalar maps.
+
+    Returns
+    -------
+    DataFrame, one row a cell: mixtures, d, K, L, W, copies, exact, N, n_tasks, seed, and the ``median`` and
+    ``largest`` over the tasks of the largest difference of any parameter.
+    """
+    largest_count = max(component_counts)
+    variants = [(width, COPIES, False, component_counts) for width in widths]
+    variants += [(width, 1, False, [largest_count]) for width in widths]
+    variants.append((EXACT_WIDTH, COPIES, True, component_counts))
+    rows = []
+    for width, copies, exact, counts in variants:
+        network = build_em_transformer(max(dimensions), largest_count, max(steps), width, copies=copies, exact=exact)
+        for mixtures, d, K in itertools.product(MIXTURES, dimensions, counts):
+            tasks = sample_em_tasks(mixtures, d, K, n_tasks=n_tasks, n_points=n_points, seed=seed)
+            cell = {"mixtures": mixtures, "d": d, "K": K, "W": width, "copies": copies, "exact": exact}
+            cell |= {"N": n_points, "n_tasks": n_tasks, "seed": seed}
+            rows += [cell | row for row in _compare(network, *tasks, steps)]
+    return pd.DataFrame(rows)
+
+
+def _compare(network: Transformer, points: Tensor, start: Mixture, steps: Sequence[int]) -> list[dict]:
+    """One row for each number of steps."""
+    pairs = [slice(first, first + TASKS_AT_ONCE) for first in range(0, len(points), TASKS_AT_ONCE)]
+    trajectories = [em_trajectory(network, points[pair], start[pair]) for pair in pairs]
+    rows = []
+    for n_steps in steps:
+        estimate = concatenate([trajectory[n_steps - 1] for trajectory in trajectories])
+        difference = largest_differences(estimate, run_em_steps(start, points, n_steps))
+        rows.append({"L": n_steps, "median": difference.median().item(), "largest": difference.max().item()})
+    return rows

@@ -1,0 +1,46 @@
+"""Bootstrap percentile intervals of means (Efron & Tibshirani 1993, chapter 13)."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+CONFIDENCE = 0.95
+COLUMNS_AT_A_TIME = 2048  # all resamples of so many means are held in memory
+
+
+def bootstrap_interval(
+    values: np.ndarray, resamples: int, seed: int | Sequence[int] = ()
+) -> tuple[np.ndarray, np.ndarray]:
+    """The 95 % bootstrap percentile interval of the mean of every column, as one matrix product.
+
+    Parameters
+    ----------
+    values : array (n, m), one row a task. Columns with a value that is not finite have no interval (NaN).
+    resamples : number of bootstrap samples.
+    seed : the resamples depend on it and on n only, so a method's interval does not change with its company, and
+        methods on the same tasks see the same resamples.
+
+    Returns
+    -------
+    low, high : arrays (m,).
+    """
+    low, high = np.full((2, values.shape[1]), math.nan)
+    finite = np.flatnonzero(np.isfinite(values).all(axis=0) & (len(values) > 0))
+    tail = (1 - CONFIDENCE) / 2
+    entropy = (seed,) if isinstance(seed, int) else tuple(seed)
+    for part in range(0, len(finite), COLUMNS_AT_A_TIME):
+        columns = finite[part : part + COLUMNS_AT_A_TIME]
+        means = values[:, columns].T @ resample_shares(len(values), resamples, entropy)
+        low[columns], high[columns] = np.quantile(means, [tail, 1 - tail], axis=1, overwrite_input=True)
+    return low, high
+
+
+@functools.lru_cache(maxsize=4)
+def resample_shares(n: int, resamples: int, entropy: tuple[int, ...]) -> np.ndarray:
+    """Array (n, resamples): the share of each task in each bootstrap sample; columns sum to one."""
+    generator = np.random.default_rng([*entropy, n])
+    return (generator.multinomial(n, np.full(n, 1.0 / n), size=resamples) / n).T

@@ -1,0 +1,34 @@
+"""Names that files of results share: columns of scores and summaries, metrics, the method that is the floor."""
+
+from __future__ import annotations
+
+# What tells the cells of a study apart, and what tells the methods apart that were run on a cell.
+CELL = ["scale", "taskset", "covariance", "d", "K", "N", "shift", "shift_value"]
+METHOD = ["method", "family", "recipe", "seed"]
+# What a method's estimate of a task is measured by; the last two are of the method's run.
+METRICS = [
+    "mean_error",
+    "weight_error",
+    "scale_error",
+    "l2_error",
+    "l2_error_reference",
+    "weight_cross_entropy",
+    "accuracy",
+    "log_likelihood",
+    "log_likelihood_heldout",
+    "log_likelihood_reference",
+    "dropped_reference",
+    "seconds",
+    "iterations",
+]
+# Averages of the reference evaluator's own metrics are over the tasks that it keeps.
+REFERENCE = ["l2_error_reference", "log_likelihood_reference"]
+# Metrics that the summary also gives as nats a point below the floor's on the same task, under a name with this ending.
+LIKELIHOODS = ["log_likelihood", "log_likelihood_heldout"]
+DEFICIT = "_deficit"
+
+SCORE_COLUMNS = [*CELL, "task_id", *METHOD, *METRICS, "failed", "failure_reason"]
+STATISTICS = ["mean", "median", "low", "high", "quantile_90", "n_tasks", "n_failed", "failure_share", "failure_reason"]
+SUMMARY_COLUMNS = [*CELL, *METHOD, "metric", *STATISTICS]
+
+ORACLE = "em-oracle"  # EM from the truth, the floor of likelihood methods
