@@ -130,7 +130,7 @@ def test_a_trainer_at_work_is_seen_and_its_result_finished(study, monkeypatch):
 
 
 def test_a_trainer_without_a_state_yet_is_training(study):
-    fingerprint = TrainingSettings.from_dict(study.train_settings(SECOND)).fingerprint(_code())
+    fingerprint = TrainingSettings.from_dict(study.train_settings(SECOND)).fingerprint()
     with exclusive(Path("work") / SECOND / fingerprint):
         shown = status(study, SECOND)
     assert (shown.state, shown.step, shown.tasks_per_second, shown.seconds_left) == ("training", 0, None, None)

@@ -232,12 +232,14 @@ def test_an_edited_setting_never_resumes_another_ones_state(tmp_path, capsys):
     ids=lambda change: next(iter(change)),
 )  # fmt: skip
 def test_the_fingerprint_covers_every_setting(change):
-    assert settings(**change).fingerprint("code") != settings().fingerprint("code")
+    assert settings(**change).fingerprint() != settings().fingerprint()
 
 
 def test_the_fingerprint_covers_the_code_and_not_the_name_of_the_scale():
-    assert settings().fingerprint("code") == settings(scale="laptop").fingerprint("code")
-    assert settings().fingerprint("code") != settings().fingerprint("other code")
+    assert settings().fingerprint() == settings(scale="laptop").fingerprint()
+    before = settings().fingerprint()
+    monkeypatch.setitem(VERSIONS, f"training:{settings().network.kind}", 99)
+    assert settings().fingerprint() != before
 
 
 def test_an_unwritable_work_folder_is_refused_by_name(tmp_path):

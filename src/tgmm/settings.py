@@ -130,7 +130,9 @@ def _line(error: ErrorDetails, model: type[BaseModel], values: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:] if message[:1].isupper() and not message[:2].isupper() else message
     message = message.replace("input should", "must", 1)
-    return f"'{path}' {message}, not {shown(error['input'])}" if message.startswith("must") else f"'{path}': {message}"
+    if message.startswith("must"):
+        return f"'{path}' {message}, not {shown(error['input'])}"
+    return f"'{path}': {message}" if path else message
 
 
 def _locate(location: tuple, model: type[BaseModel], values: Any) -> tuple[list, type[BaseModel] | None]:

@@ -6,12 +6,13 @@ ends. Whoever gets the lock for itself alone knows that Snakemake's own lock fil
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 
+from tgmm.locks import FileLock
+
 LOCK_FILE = "tgmm.lock"
-_held: list[int] = []
+_held: list[FileLock] = []
 
 
 def guard_workdir(folder: str | Path = ".snakemake") -> bool:
@@ -27,17 +28,13 @@ def guard_workdir(folder: str | Path = ".snakemake") -> bool:
     """
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
-    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
-    _held.append(descriptor)
+    lock = FileLock(folder / LOCK_FILE)
+    _held.append(lock)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        alone = True
-        for path in (folder / "locks").glob("*"):
+        alone = lock.acquire()
+        for path in (folder / "locks").glob("*") if alone else ():
             path.unlink(missing_ok=True)
-    except OSError:
-        alone = False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        lock.acquire(shared=True, wait=True)
     except OSError:
         return False
     return alone

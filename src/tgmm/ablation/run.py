@@ -21,9 +21,9 @@ from tgmm.errors import DivergenceError
 from tgmm.methods.em import EMSettings, estimate_em
 from tgmm.metrics import l2_error
 from tgmm.train.family import train_network
-from tgmm.train.interrupt import deferred_signals
+from tgmm.train.progress import deferred_signals
 from tgmm.train.settings import TrainingSettings
-from tgmm.train.validation import ValidationSet
+from tgmm.train.trainer import ValidationSet
 
 VALIDATION_TASKS = 1  # of a measurement of speed: it ends with a validation, whose time does not count
 FROM_HISTORY = ("tasks", "processor_seconds", "seconds", PLAIN, ORACLE, "parameters")
@@ -82,7 +82,7 @@ def run_ablation(values: dict[str, Any], work: Path, device: torch.device, repor
 def error_of_restarts(validation: ValidationSet, values: dict[str, Any]) -> float:
     """Mean l2-error of EM from many k-means++ starts on the validation tasks, averaged over K."""
     errors = []
-    for count, cell in validation.cells.items():
+    for count, cell in validation.tasks.items():
         covariance = values["changes"][0]["settings"]["covariance"]
         estimate = estimate_em(
             cell.points, count, EMSettings(start="k-means++", starts=values["em_starts"], covariance=covariance),
