@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tgmm.ablation import compare
 from tgmm.aggregate import read_table
-from tgmm.figures.kinds import SUMMARY, find_kind
+from tgmm.figures.data import SUMMARY, find_kind
 from tgmm.files import write_atomically
 from tgmm.tables import claims, measurements, scores
 from tgmm.tables.render import to_latex, to_markdown
