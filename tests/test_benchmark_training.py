@@ -67,11 +67,12 @@ def test_achieved_operations_are_the_speed_times_the_cost_of_a_task(output):
 
 def test_the_plain_loop_and_the_reference_do_the_same_work(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    from plain_loop import PlainNetwork
     from tgmm.models.network import build_network, count_parameters
+    from tgmm.train.cost import training_flops
+
+    from plain_loop import PlainNetwork
     from tgmm.models.settings import NetworkSettings
     from tgmm.tasks.stream import TaskStream
-    from tgmm.train.cost import training_flops
 
     settings = NetworkSettings("gpt2", 2, (2, 3), width=16, blocks=2, heads=2, positions=16)
     plain, ours = PlainNetwork(settings), build_network(settings)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save
+from tgmm.models.network import build_network
 
 from tgmm.errors import UserError
 from tgmm.models.checkpoint import load_checkpoint, save_checkpoint
-from tgmm.models.network import build_network
 from tgmm.models.settings import COMPONENT_SETTINGS, NETWORK_KINDS, NetworkSettings
 
 

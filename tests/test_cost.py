@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-
 from tgmm.models.network import build_network
+from tgmm.train.cost import training_flops
+
 from tgmm.models.settings import NetworkSettings
 from tgmm.tasks.stream import TaskBatch, TaskStream
-from tgmm.train.cost import training_flops
 
 WIDTH, HEADS, BLOCKS, POINTS, DIMENSION = 16, 2, 3, 40, 2
 

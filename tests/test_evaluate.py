@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.mixture import GaussianMixture
+from tgmm.models.network import build_network
 
 from tgmm import metrics
 from tgmm.errors import UserError
@@ -14,7 +15,6 @@ from tgmm.evaluate import build_method, score_estimates, score_taskset, write_sc
 from tgmm.methods.base import FitResult
 from tgmm.mixture import Mixture
 from tgmm.models.checkpoint import save_checkpoint
-from tgmm.models.network import build_network
 from tgmm.models.settings import NetworkSettings
 from tgmm.tasks import taskset as taskset_module
 from tgmm.tasks.taskset import TaskSet, sample_taskset

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 import torch
+from tgmm.models.network import build_network, count_parameters
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tgmm.errors import UserError
 from tgmm.models import mamba
-from tgmm.models.network import build_network, count_parameters
 from tgmm.models.settings import MAMBA_KINDS, MAMBA_SETTINGS, NetworkSettings
 
 

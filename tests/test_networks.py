@@ -6,13 +6,13 @@ import math
 
 import pytest
 import torch
+from tgmm.models.network import build_network, count_parameters
+from tgmm.models.read_in import LONGEST_WAVE, ReadIn
 from torch.nn import functional as F
 
 from tgmm.errors import UserError
 from tgmm.methods.transformer import estimate_tgmm, estimate_with_network
 from tgmm.models.estimate import LogEstimate
-from tgmm.models.network import build_network, count_parameters
-from tgmm.models.read_in import LONGEST_WAVE, ReadIn
 from tgmm.models.settings import MAMBA_KINDS, NETWORK_KINDS, NetworkSettings
 
 SET_KINDS = ("components", "set-encoder")

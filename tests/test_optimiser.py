@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tgmm.models.network import build_network
+from tgmm.train.optimiser import ALIGNMENT, BETAS, Optimiser, _block_matrices
 from torch import nn
 
-from tgmm.models.network import build_network
 from tgmm.models.settings import NetworkSettings
-from tgmm.train.optimiser import ALIGNMENT, BETAS, Optimiser, _block_matrices
 from tgmm.train.settings import Budget
 
 RATES = [1e-2, 5e-3, 2e-3, 1e-3, 1e-3, 3e-3]

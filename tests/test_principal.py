@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy.stats import ortho_group
 from sklearn.decomposition import TruncatedSVD
-
 from tgmm.models.network import build_network
 from tgmm.models.principal import EXACT_DIMENSION, principal_axes, sorted_coordinates
+
 from tgmm.models.settings import NetworkSettings
 from tgmm.tasks.stream import TaskStream
 

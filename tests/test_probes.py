@@ -8,18 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tgmm.cli.probe import probe
+from tgmm.models.cross import SMALLEST_SHARE, ScatterAttention
+from tgmm.models.network import build_network
 from torch.testing import assert_close
 
 from tgmm.aggregate import read_table
-from tgmm.cli.probe import probe
 from tgmm.errors import UserError
 from tgmm.figures.probes import COLUMNS
 from tgmm.methods.em import run_em_steps
 from tgmm.metrics import best_permutation, l2_error, pairwise_errors
 from tgmm.mixture import Mixture, responsibilities
 from tgmm.models.checkpoint import load_checkpoint, save_checkpoint
-from tgmm.models.cross import SMALLEST_SHARE, ScatterAttention
-from tgmm.models.network import build_network
 from tgmm.models.settings import NetworkSettings
 from tgmm.probes import measure, picture
 from tgmm.probes.measure import correlation, cosine, em_path, fit_probe, over_points, parameter_vector, without
@@ -202,6 +202,7 @@ def test_the_untrained_control_has_other_weights_and_other_results(model, measur
 
 def test_untrained_weights_are_those_that_training_begins_from(tmp_path):
     from tgmm.train.loop import Trainer
+
     from tgmm.train.settings import TrainingSettings
 
     values = {

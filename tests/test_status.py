@@ -21,16 +21,16 @@ import pytest
 import torch
 import yaml
 from rich.console import Console
+from tgmm.cli.register import register_commands
+from tgmm.train.lock import exclusive
 from typer.testing import CliRunner
 
 from tgmm.cli import app
 from tgmm.cli import status as command
-from tgmm.cli.register import register_commands
 from tgmm.errors import UserError
 from tgmm.study import Study, load_study, read_config
 from tgmm.train import lock, state
 from tgmm.train.family import train_family
-from tgmm.train.lock import exclusive
 from tgmm.train.progress import TrainingProgress
 from tgmm.train.settings import TrainingSettings
 from tgmm.train.status import FamilyStatus, StudyStatus, is_held, read_state, recent_speed

@@ -8,12 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from tgmm.train.loop import Trainer
+from tgmm.train.world import World
 
 from tgmm.losses import training_loss
-from tgmm.train.loop import Trainer
 from tgmm.train.settings import TrainingSettings
 from tgmm.train.step import SUMS, RecordedStep, TrainingStep
-from tgmm.train.world import World
 from toy_training import STEPS, assert_same, run, settings
 
 NETWORK = {"kind": "components", "width": 16, "blocks": 2, "heads": 2}

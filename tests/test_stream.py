@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics.pairwise import cosine_similarity
-
 from tgmm.models.network import build_network
+
 from tgmm.models.settings import NetworkSettings
 from tgmm.tasks import stream as module
 from tgmm.tasks.sampler import sample_component_counts, sample_length, sample_mixtures

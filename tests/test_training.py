@@ -15,17 +15,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from tgmm.train.interrupt import deferred_signals
+from tgmm.train.lock import exclusive
+from tgmm.train.loop import Trainer
+from tgmm.train.validation import ValidationSet
 
 from tgmm.errors import UserError
 from tgmm.metrics import l2_error
 from tgmm.models.checkpoint import load_checkpoint
 from tgmm.train import lock, loop
 from tgmm.train.family import state_folder, train_family
-from tgmm.train.interrupt import deferred_signals
-from tgmm.train.lock import exclusive
-from tgmm.train.loop import Trainer
 from tgmm.train.settings import Budget, TrainingSettings
-from tgmm.train.validation import ValidationSet
+from tgmm.versions import VERSIONS
 from toy_training import CPU, RECIPES, STEPS, TIMES, VALUES, assert_same, assert_same_release, outcome, run, settings
 
 
@@ -235,7 +236,7 @@ def test_the_fingerprint_covers_every_setting(change):
     assert settings(**change).fingerprint() != settings().fingerprint()
 
 
-def test_the_fingerprint_covers_the_code_and_not_the_name_of_the_scale():
+def test_the_fingerprint_covers_the_version_and_not_the_name_of_the_scale(monkeypatch):
     assert settings().fingerprint() == settings(scale="laptop").fingerprint()
     before = settings().fingerprint()
     monkeypatch.setitem(VERSIONS, f"training:{settings().network.kind}", 99)
@@ -280,6 +281,7 @@ import torch
 from tgmm.train import loop
 from tgmm.train.family import train_family
 from tgmm.train.progress import TrainingProgress
+from tgmm.versions import VERSIONS
 from tgmm.train.settings import TrainingSettings
 
 def step(self, done, loss):

@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 import torch
-
 from tgmm.train.interrupt import InterruptRequest
 from tgmm.train.loop import Trainer
-from tgmm.train.settings import TrainingSettings
 from tgmm.train.validation import ValidationSet
+
+from tgmm.train.settings import TrainingSettings
 
 STEPS = 12
 TIMES = ["seconds", "processor_seconds"]

@@ -5,12 +5,17 @@ A new kind is a class here and a function that draws it; the configuration then 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Union
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args
 
 from pydantic import Field
 
 from tgmm.errors import unknown_name
+from tgmm.files import write_atomically
 from tgmm.settings import Count, Name, Settings, several
 
 if TYPE_CHECKING:
@@ -47,13 +52,14 @@ class Sources:
 class ArtefactSettings(Settings):
     """What every artefact has.
 
-    ``prefix`` is how its name begins, ``target`` the target of the workflow that makes it, ``draw`` the function that
-    draws it or writes it, as "module:function".
+    ``prefix`` is how its name begins, ``target`` the target of the workflow that makes it, ``module`` where its
+    functions are: of a figure of kind x-y ``draw_x_y`` and ``caption_x_y``, of a table ``x_y_rows``, ``x_y_table`` and
+    ``caption_x_y``.
     """
 
     prefix: ClassVar[str] = FIGURE
     target: ClassVar[str] = "all"
-    draw: ClassVar[str]
+    module: ClassVar[str]
 
     caption: str = Field("", max_length=2000, description="Caption; empty takes the one of the artefact's kind.")
     scales: several(Name, least=0) = Field((), description="The scales that have it; none named stands for all.")
@@ -80,6 +86,7 @@ class OfScores(ArtefactSettings):
 
 
 class OfOneMetric(OfScores):
+    module: ClassVar[str] = "tgmm.figures.metrics"
     metric: Metric = Field("l2_error", description="The metric that is shown.")
 
 
@@ -116,6 +123,7 @@ class MetricAgainstShift(OfOneMetric, OfOneShift):
 class MetricGrid(OfScores, OfOneShift):
     """Several metrics, one below the other, a column of panels for each K."""
 
+    module: ClassVar[str] = "tgmm.figures.metrics"
     kind: Literal["metric-grid"]
     axis: Literal["d", "N", "shift_value"] = Field("d", description="What runs along the horizontal axis.")
     metrics: Metrics = Field(description="The metrics that are shown, one below the other.")
@@ -130,12 +138,14 @@ class ShiftPanels(OfOneMetric):
 class Evaluator(OfScores):
     """What the reference evaluator makes of the same estimates."""
 
+    module: ClassVar[str] = "tgmm.figures.evaluator"
     kind: Literal["evaluator"]
 
 
 class TrainingCurves(OfFamilies):
     """Validation error against training tasks seen."""
 
+    module: ClassVar[str] = "tgmm.figures.training"
     kind: Literal["training-curves"]
 
     def sources(self, study: Study) -> Sources:
@@ -151,6 +161,7 @@ class BackboneScale(TrainingCurves):
 class Probes(OfFamilies):
     """What goes on inside networks, beside EM."""
 
+    module: ClassVar[str] = "tgmm.figures.probes"
     kind: Literal["probes"]
 
     def sources(self, study: Study) -> Sources:
@@ -164,6 +175,7 @@ class Probes(OfFamilies):
 class ProbePicture(OfFamilies):
     """Attention and estimates by block for one task in the plane."""
 
+    module: ClassVar[str] = "tgmm.figures.probes"
     kind: Literal["probe-picture"]
 
     def sources(self, study: Study) -> Sources:
@@ -188,6 +200,7 @@ class OfTheorem(ArtefactSettings):
 class TheoremEM(OfTheorem):
     """Theorem 1: constructed transformers beside EM."""
 
+    module: ClassVar[str] = "tgmm.figures.theorems"
     kind: Literal["theorem-em"]
     shows: ClassVar[str] = "em"
 
@@ -195,6 +208,7 @@ class TheoremEM(OfTheorem):
 class TheoremPower(OfTheorem):
     """Theorem 2: constructed transformers beside the tensor power iteration."""
 
+    module: ClassVar[str] = "tgmm.figures.theorems"
     kind: Literal["theorem-power"]
     shows: ClassVar[str] = "power"
 
@@ -202,6 +216,7 @@ class TheoremPower(OfTheorem):
 class TheoremSizes(OfTheorem):
     """Sizes of the constructed transformers."""
 
+    module: ClassVar[str] = "tgmm.tables.measurements"
     kind: Literal["theorem-sizes-table"]
     prefix: ClassVar[str] = TABLE
     shows: ClassVar[str] = "sizes"
@@ -210,6 +225,7 @@ class TheoremSizes(OfTheorem):
 class SortedFloor(OfTheorem):
     """The least error that the loss with sorted weights can reach."""
 
+    module: ClassVar[str] = "tgmm.tables.measurements"
     kind: Literal["sorted-floor-table"]
     prefix: ClassVar[str] = TABLE
     shows: ClassVar[str] = "sorted-floor"
@@ -218,6 +234,7 @@ class SortedFloor(OfTheorem):
 class ScoreTable(OfOneMetric, OfOneShift):
     """A metric of every method in every cell."""
 
+    module: ClassVar[str] = "tgmm.tables.scores"
     kind: Literal["score-table"]
     prefix: ClassVar[str] = TABLE
 
@@ -225,6 +242,7 @@ class ScoreTable(OfOneMetric, OfOneShift):
 class FullTable(OfScores, OfOneShift):
     """Several metrics of every method in every cell."""
 
+    module: ClassVar[str] = "tgmm.tables.scores"
     kind: Literal["full-table"]
     prefix: ClassVar[str] = TABLE
     metrics: Metrics = Field(description="The metrics that are shown.")
@@ -233,6 +251,7 @@ class FullTable(OfScores, OfOneShift):
 class ClaimsTable(ArtefactSettings):
     """The paper's claims and their verdicts."""
 
+    module: ClassVar[str] = "tgmm.tables.claims"
     kind: Literal["claims-table"]
     prefix: ClassVar[str] = TABLE
     methods: Names = Field(description="The methods that the claims are asked of.")
@@ -243,6 +262,7 @@ class ClaimsTable(ArtefactSettings):
 class Ablation(ArtefactSettings):
     """What one change of a recipe does, as a figure."""
 
+    module: ClassVar[str] = "tgmm.figures.ablation"
     kind: Literal["ablation"]
     target: ClassVar[str] = "ablation"
 
@@ -253,6 +273,7 @@ class Ablation(ArtefactSettings):
 class AblationTable(Ablation):
     """What one change of a recipe does, as a table."""
 
+    module: ClassVar[str] = "tgmm.tables.measurements"
     kind: Literal["ablation-table"]
     prefix: ClassVar[str] = TABLE
 
@@ -265,9 +286,77 @@ KINDS = (
 AnyArtefact = Annotated[Union[KINDS], Field(discriminator="kind")]  # noqa: UP007
 
 
-def kind_of(settings: dict) -> type[ArtefactSettings]:
-    """The class of an artefact's settings by their ``kind``; an unknown one is a UserError."""
-    kinds = {kind.model_fields["kind"].annotation.__args__[0]: kind for kind in KINDS}
+NAMES = {get_args(kind.model_fields["kind"].annotation)[0]: kind for kind in KINDS}
+
+
+def drawn_by(settings: Mapping[str, Any], prefix: str) -> tuple[str, ModuleType]:
+    """What the functions of an artefact's kind are called, and the module that has them.
+
+    Raises
+    ------
+    UserError : for a kind that does not exist or is no figure (or table), or settings that the kind does not take.
+    """
+    kinds = {name: kind for name, kind in NAMES.items() if kind.prefix == prefix}
     if settings.get("kind") not in kinds:
         raise unknown_name("artefact kind", settings.get("kind"), kinds)
-    return kinds[settings["kind"]]
+    kind = kinds[settings["kind"]]
+    kind.read({key: value for key, value in settings.items() if key in kind.model_fields}, "settings of the artefact")
+    return settings["kind"].removesuffix("-table").replace("-", "_"), import_module(kind.module)
+
+
+def draw_figure(
+    settings: Mapping[str, Any], summary: str | Path, stem: str | Path, tables: Mapping[str, str | Path] | None = None
+) -> list[Path]:
+    """Draw the figure that the settings describe and write ``stem.pdf`` and ``stem.png``; return their paths.
+
+    Parameters
+    ----------
+    settings : the artefact's entry in the configuration with its ``id`` and ``scale``; its ``caption`` wins over the
+        kind's own.
+    summary : the summary of the scores, or what else the kind is drawn from.
+    stem : the figure's path without suffix.
+    tables : further tables by name, a family's most often.
+    """
+    name, module = drawn_by(settings, FIGURE)
+    draw = getattr(module, f"draw_{name}")
+    from tgmm.figures import style
+    from tgmm.figures.layout import save_figure
+
+    read = _read(draw, summary, tables)
+    with style.applied():
+        figure = draw(read[0], settings, read[1])
+        caption = settings.get("caption") or getattr(module, f"caption_{name}")(settings)
+        return save_figure(figure, stem, title=settings.get("id", settings["kind"]), caption=caption)
+
+
+def write_table(
+    settings: Mapping[str, Any], summary: str | Path, stem: str | Path, tables: Mapping[str, str | Path] | None = None
+) -> list[Path]:
+    """Write ``stem.csv`` (long, full precision), ``stem.md`` and ``stem.tex`` (wide, to read); return their paths.
+
+    The parameters are those of :func:`draw_figure`.
+    """
+    name, module = drawn_by(settings, TABLE)
+    rows_of = getattr(module, f"{name}_rows")
+    from tgmm.tables.render import to_latex, to_markdown
+
+    read = _read(rows_of, summary, tables)
+    rows = rows_of(read[0], settings, read[1]) if rows_of.tables else rows_of(read[0], settings)
+    wide = getattr(module, f"{name}_table")(rows, settings)
+    texts = {
+        "csv": rows[rows_of.written].to_csv(index=False, float_format="%.10g", lineterminator="\n"),
+        "md": to_markdown(wide),
+        "tex": to_latex(wide),
+    }
+    paths = {suffix: Path(f"{stem}.{suffix}") for suffix in texts}
+    for suffix, text in texts.items():
+        write_atomically(paths[suffix], text)
+    return list(paths.values())
+
+
+def _read(function: Any, summary: str | Path, tables: Mapping[str, str | Path] | None) -> tuple[Any, dict[str, Any]]:
+    """The tables that a function draws from, their columns checked."""
+    from tgmm.aggregate import read_table
+
+    files = {name: read_table(path, function.tables) for name, path in (tables or {}).items()}
+    return read_table(summary, function.summary), files

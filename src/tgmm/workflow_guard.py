@@ -6,7 +6,6 @@ ends. Whoever gets the lock for itself alone knows that Snakemake's own lock fil
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from tgmm.locks import FileLock

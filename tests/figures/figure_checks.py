@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 
+from tgmm.artefacts import NAMES
 from tgmm.figures import style
-from tgmm.figures.registry import FIGURES
 from tgmm.figures.style import method_style
 
 SHIFTED_METHODS = (
@@ -28,7 +29,12 @@ MEAN = [{"kind": "mean", "values": list(range(11))}]
 def drawn(kind: str, summary: pd.DataFrame, settings: dict, tables: dict | None = None):
     """The figure of a kind, drawn in the project's style."""
     with style.applied():
-        return FIGURES[kind].draw(summary, settings, tables or {})
+        return draw_of(kind)(summary, settings, tables or {})
+
+
+def draw_of(kind: str):
+    """The function that draws a kind of figure."""
+    return getattr(import_module(NAMES[kind].module), f"draw_{kind.replace('-', '_')}")
 
 
 def texts(figure) -> str:

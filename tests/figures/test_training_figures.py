@@ -11,9 +11,9 @@ from figure_checks import drawn, overlapping, smallest_font, texts, titles
 from matplotlib.colors import to_hex
 
 from synthetic_scores import history
+from tgmm.artefacts import draw_figure
 from tgmm.errors import UserError
 from tgmm.figures import style
-from tgmm.figures.registry import draw_figure
 from tgmm.figures.training import caption_backbone_scale, caption_training_curves
 
 CURVE_FAMILIES = ["isotropic-d2-n128-components", "isotropic-d2-n128-matched", "isotropic-d8-n128-components"]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib import import_module
 from typing import get_args
 
 import pytest
 from workflow_project import ROOT
 
-from tgmm.artefacts import KINDS, Metric
+from tgmm.artefacts import NAMES, Metric
 from tgmm.config import SCHEMA, Config, Networks, read_config, schema_text
 from tgmm.study import load_study
 
@@ -95,9 +96,9 @@ def test_choices_are_those_of_the_code():
 
 
 def test_every_kind_of_artefact_can_be_drawn():
-    from importlib import import_module
-
-    for kind in KINDS:
-        for reference in (kind.draw, kind.describe):
-            module, _, function = reference.partition(":")
-            assert callable(getattr(import_module(module), function)), (kind, reference)
+    for name, kind in NAMES.items():
+        stem, module = name.removesuffix("-table").replace("-", "_"), import_module(kind.module)
+        wanted = [f"draw_{stem}"] if kind.prefix == "fig-" else [f"{stem}_rows", f"{stem}_table"]
+        for function in (*wanted, f"caption_{stem}"):
+            assert callable(getattr(module, function)), (name, function)
+        assert getattr(module, wanted[0]).summary is not None, name

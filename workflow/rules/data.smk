@@ -28,5 +28,5 @@ rule sample_tasks:
     message:
         "Sampling test tasks: {wildcards.taskset}"
     shell:
-        "tgmm sample-tasks {wildcards.taskset} --settings {params.settings:q} --out {output.tasks}"
-        " 2>&1 | tee -i {log}"
+        "tgmm sample-tasks {wildcards.taskset:q} --settings {params.settings:q} --out {output.tasks:q}"
+        " 2>&1 | tee -i {log:q}"

@@ -28,4 +28,4 @@ rule measure_theorem:
     message:
         "Measuring the theorems: {wildcards.measurement}"
     shell:
-        "tgmm theory measure {wildcards.measurement} {params.options} --out {output.table} 2>&1 | tee -i {log}"
+        "tgmm theory measure {wildcards.measurement:q} {params.options} --out {output.table:q} 2>&1 | tee -i {log:q}"

@@ -40,7 +40,7 @@ def figure(
     scale: ScaleOption = None,
 ) -> None:
     """Draw a figure as PDF and PNG."""
-    from tgmm.figures.registry import draw_figure
+    from tgmm.artefacts import draw_figure
 
     values = resolve_settings(settings, config, scale, lambda study: study.artefact_settings(name))
     paths = draw_figure(values | {"id": name}, summary, out, _named_files(table or []))
@@ -59,15 +59,16 @@ def table(
     name: Annotated[str, typer.Argument(help="The table's id in config.yaml, such as tab-effectiveness.")],
     summary: SummaryOption,
     out: StemOption,
+    table: Annotated[list[str] | None, typer.Option(help="NAME=FILE, a further table that it is made from.")] = None,
     settings: SettingsOption = None,
     config: ConfigOption = Path("config.yaml"),
     scale: ScaleOption = None,
 ) -> None:
     """Write a table as CSV (long form), Markdown and LaTeX."""
-    from tgmm.tables.registry import write_table
+    from tgmm.artefacts import write_table
 
     values = resolve_settings(settings, config, scale, lambda study: study.artefact_settings(name))
-    paths = write_table(values | {"id": name}, summary, out)
+    paths = write_table(values | {"id": name}, summary, out, _named_files(table or []))
     print(f"{name} -> {', '.join(map(str, paths))}")
 
 

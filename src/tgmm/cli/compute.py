@@ -72,9 +72,7 @@ def train(
 def score(
     methods: Annotated[list[str], typer.Argument(help="Methods to score, such as em-restarts or tgmm-components.")],
     tasks: Annotated[Path, typer.Option(help="Task set, a file that sample-tasks wrote.")],
-    out: Annotated[
-        Path, typer.Option(help="The .parquet file to write; for several methods, a folder.")
-    ],
+    out: Annotated[Path, typer.Option(help="The .parquet file to write; for several methods, a folder.")],
     model: Annotated[Path | None, typer.Option(help="Folder of the trained family, for one network.")] = None,
     models: Annotated[
         Path | None, typer.Option(help="Folder of all trained families, from which each network takes its own.")

@@ -1,4 +1,4 @@
-"""The settings of a network, a class for each kind: what a checkpoint's config.json records and a network is built from.
+"""The settings of a network, a class for each kind: what a checkpoint records and a network is built from.
 
 A new kind is a class here, with its own settings and what it costs, and a module with its network. Nothing here imports
 torch before a network is built.
