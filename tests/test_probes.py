@@ -21,10 +21,9 @@ from tgmm.figures.save import save_figure
 from tgmm.methods.em import run_em_steps
 from tgmm.metrics import best_permutation, l2_error, pairwise_errors
 from tgmm.mixture import Mixture, responsibilities
+from tgmm.models.attention import SMALLEST_SHARE, ScatterAttention
 from tgmm.models.checkpoint import load_checkpoint, save_checkpoint
-from tgmm.models.cross import SMALLEST_SHARE, ScatterAttention
-from tgmm.models.network import build_network
-from tgmm.models.settings import NetworkSettings
+from tgmm.models.settings import NETWORK_KINDS
 from tgmm.probes import measure, picture
 from tgmm.probes.measure import correlation, cosine, em_path, fit_probe, over_points, parameter_vector, without
 from tgmm.probes.trace import FIT, TEST, Trace, align, load_networks, trace_network, trace_tasks
@@ -38,7 +37,7 @@ SETTINGS = {
 
 def toy_network(kind: str = "components", seed: int = 3) -> torch.nn.Module:
     torch.manual_seed(seed)
-    return build_network(NetworkSettings(kind, 2, (2, 3), width=16, blocks=3, heads=4)).eval()
+    return NETWORK_KINDS[kind](dimension=2, n_components=(2, 3), width=16, blocks=3, heads=4).build().eval()
 
 
 def some_points(n_tasks: int = 6, n_points: int = 16) -> torch.Tensor:
@@ -205,8 +204,8 @@ def test_the_untrained_control_has_other_weights_and_other_results(model, measur
 
 
 def test_untrained_weights_are_those_that_training_begins_from(tmp_path):
-    from tgmm.train.loop import Trainer
     from tgmm.train.settings import TrainingSettings
+    from tgmm.train.trainer import Trainer
 
     values = {
         **{key: SETTINGS[key] for key in ("family", "covariance", "dimension", "n_components", "longest", "seed")},

@@ -29,7 +29,7 @@ from tgmm.recipe_study.run import run_recipe_study
 from tgmm.study.recipe_study import change_settings
 from tgmm.tables.registry import write_table
 from tgmm.train.family import train_network
-from tgmm.train.validation import ValidationSet
+from tgmm.train.trainer import ValidationSet
 
 CPU = torch.device("cpu")
 BASE = {
@@ -39,7 +39,7 @@ BASE = {
     "scale": "smoke",
 }  # fmt: skip
 NOTHING = {
-    "label": "", "loss": "", "unrolled": None, "tasks_share": 1.0, "width_share": 1.0, "blocks_share": 1.0,
+    "label": "", "loss": "", "tasks_share": 1.0, "width_share": 1.0, "blocks_share": 1.0,
     "heads_share": 1.0, "batch_share": 1.0, "rate_share": 1.0, "network": {}, "training": {},
 }  # fmt: skip
 TRIED = {
@@ -122,10 +122,10 @@ def test_other_failures_are_no_divergence(tmp_path):
 
 def test_finished_changes_are_not_trained_again(rows, work, monkeypatch):
     taken = []
-    step = run_module.train_network.__globals__["Trainer"]._take_step
+    step = run_module.train_network.__globals__["Trainer"].take_step
     monkeypatch.setattr(
         run_module.train_network.__globals__["Trainer"],
-        "_take_step",
+        "take_step",
         lambda self: (taken.append(self.settings.network.width), step(self)),
     )
     again = run_recipe_study(job(**{name: TRIED[name] for name in ("baseline", "wider")}), work, CPU, quiet).rows
@@ -154,7 +154,7 @@ def test_a_run_that_was_stopped_between_steps_has_the_same_errors(tmp_path):
     values = job(baseline={}, deeper={"blocks_share": 2.0})
     whole = run_recipe_study(values, tmp_path / "whole", CPU, quiet).rows
     trainer = run_module.train_network.__globals__["Trainer"]
-    step, left = trainer._take_step, [5]
+    step, left = trainer.take_step, [5]
 
     def stopping(self) -> None:
         step(self)
@@ -163,7 +163,7 @@ def test_a_run_that_was_stopped_between_steps_has_the_same_errors(tmp_path):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "_take_step", stopping)
+        patch.setattr(trainer, "take_step", stopping)
         assert run_recipe_study(values, tmp_path / "stopped", CPU, quiet).signal == signal.SIGTERM
     resumed = run_recipe_study(values, tmp_path / "stopped", CPU, quiet).rows
     errors = ["change", "tasks", "validation_l2_error", "validation_l2_error_em20"]

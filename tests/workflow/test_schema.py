@@ -17,7 +17,7 @@ TOP = SCHEMA_CONTENT["properties"]
 DEFINITIONS = SCHEMA_CONTENT["$defs"]
 SIZES = [key for key, part in TOP.items() if part.get("x-scale")]
 # Sections of the configuration of which some keys belong to the scale.
-OPTIONAL = {"schedule", "optimiser", "precision"}  # of a training; what the trainer has otherwise
+OPTIONAL = {"schedule", "precision"}  # of a training; what the trainer has otherwise
 SECTIONS = {key: inner for key, inner in size_keys(SCHEMA_CONTENT).items() if inner}
 
 
@@ -55,7 +55,7 @@ def test_every_scale_gives_every_size(scale):
     assert {key: list(sizes[key]) for key in SECTIONS} == SECTIONS
     assert set(sizes["networks"]) == set(TOP["networks"]["properties"])
     for recipe, budget in sizes["training"].items():
-        optional = {"optimiser", "precision"} if recipe in ("components", "scaling") else OPTIONAL
+        optional = {"precision"} if recipe in ("components", "scaling") else OPTIONAL
         assert set(budget) == set(DEFINITIONS["training"]["properties"]) - optional
     load_study(ROOT / "config.yaml", scale)
 
@@ -93,11 +93,9 @@ def test_choices_are_those_of_the_code():
 
 
 def test_budgets_are_those_of_the_trainer():
-    from dataclasses import fields
-
     from tgmm.train.settings import Budget
 
-    assert {field.name for field in fields(Budget)} == set(DEFINITIONS["training"]["properties"])
+    assert set(Budget.model_fields) == set(DEFINITIONS["training"]["properties"])
 
 
 def test_metrics_are_those_of_the_scores():

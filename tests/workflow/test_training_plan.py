@@ -11,7 +11,7 @@ from workflow_project import ROOT, read_job_table
 from tgmm import devices
 from tgmm.errors import UserError
 from tgmm.study import MODEL_FILES, Study, load_study, plan_training
-from tgmm.study.training_cost import in_words
+from tgmm.study.training_plan import in_words
 from tgmm.workflow_guard import LEFT_OUT, tell_jobs, told_by_workflow
 
 TRAINED = ("isotropic-d8-n128-components", "isotropic-d8-n128-matched")

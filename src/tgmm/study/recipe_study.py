@@ -60,8 +60,6 @@ def changed(settings: dict, change: dict) -> dict:
         result[section] |= {key: value for key, value in change[section].items() if value is not None}
     if change["loss"]:
         result["loss"] = change["loss"]
-    if change["unrolled"] is not None:
-        result["unrolled"] = change["unrolled"]
     return result
 
 

@@ -205,7 +205,6 @@ class Study:
             **part,
             "network": self.network_settings(name),
             "loss": recipe["loss"],
-            "unrolled": recipe["unrolled"],
             "training": self.config["training"][recipe["training"] or name],
             "validation_tasks": self.config["validation_tasks"],
             "seed": seed,

@@ -1,7 +1,7 @@
 """AdamW on all parameters of a network as one vector.
 
-One vector means one kernel for the step and one for the norm of the gradient, where a list of a few hundred small tensors
-would cost a few hundred.
+One vector means one kernel for the step and one for the norm of the gradient, where a list of a few hundred small
+tensors would cost a few hundred.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ class Optimizer:
         sizes = [-(-parameter.numel() // ALIGNMENT) * ALIGNMENT for parameter in parameters]
         self.value = torch.zeros(sum(sizes), device=parameters[0].device)
         self.gradient = torch.zeros_like(self.value)
-        for parameter, (start, _) in zip(parameters, pairwise(torch.tensor([0, *sizes]).cumsum(0).tolist()), strict=True):
+        for parameter, (start, _) in zip(
+            parameters, pairwise(torch.tensor([0, *sizes]).cumsum(0).tolist()), strict=True
+        ):
             part = slice(start, start + parameter.numel())
             self.value[part] = parameter.detach().flatten()
             parameter.data = self.value[part].view_as(parameter)

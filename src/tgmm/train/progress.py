@@ -1,4 +1,4 @@
-"""What a training reports while it runs, a live bar on a terminal or a line now and then in a log, and how it is stopped."""
+"""What a training reports while it runs, a live bar on a terminal or lines in a log, and how it is stopped."""
 
 from __future__ import annotations
 

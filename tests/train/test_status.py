@@ -27,15 +27,16 @@ from tgmm.cli import app
 from tgmm.cli import status as command
 from tgmm.cli.register import register_commands
 from tgmm.errors import UserError
+from tgmm.locks import is_locked
 from tgmm.study import Study, load_study, read_config
-from tgmm.train import lock, state
+from tgmm.train import state
 from tgmm.train.family import train_family
-from tgmm.train.lock import exclusive
 from tgmm.train.progress import TrainingProgress
 from tgmm.train.settings import TrainingSettings
-from tgmm.train.status import FamilyStatus, StudyStatus, is_held, read_state, recent_speed
+from tgmm.train.state import exclusive
+from tgmm.train.status import FamilyStatus, StudyStatus, read_state, recent_speed
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FIRST, SECOND = "isotropic-d2-n12-components", "isotropic-d3-n12-components"
 CONFIG = """
 scale: smoke
@@ -58,7 +59,7 @@ def make_study(folder: Path, config: str = CONFIG) -> Study:
 
 
 def train(study: Study, family: str = FIRST, max_minutes: float = 0.0) -> str:
-    """A sitting of training; without any minutes it ends after one step."""
+    """Train for a while; without any minutes it ends after one step."""
     settings = TrainingSettings.from_dict(study.train_settings(family))
     models = Path(study.results) / "models"
     return train_family(settings, models / family, Path("work"), torch.device("cpu"), max_minutes).kind
@@ -66,7 +67,7 @@ def train(study: Study, family: str = FIRST, max_minutes: float = 0.0) -> str:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """A folder in which the first family has taken two steps in two sittings."""
+    """A folder in which the first family has taken two steps in two calls."""
     folder = tmp_path_factory.mktemp("trained")
     study, before = make_study(folder), Path.cwd()
     os.chdir(folder)
@@ -109,15 +110,15 @@ def test_a_left_state_is_a_stopped_family_with_its_numbers(study):
 
 
 def _trainer_parts(study: Study):
-    from tgmm.train.loop import Trainer
+    from tgmm.train.trainer import Trainer
 
     trainer = Trainer(TrainingSettings.from_dict(study.train_settings(FIRST)), Path("unused"))
-    return trainer.network, trainer.optimiser
+    return trainer.network, trainer.optimizer
 
 
 def test_a_trainer_at_work_is_seen_and_its_result_finished(study, monkeypatch):
     seen = []
-    monkeypatch.setattr("tgmm.train.loop.STATE_SECONDS", -1.0)  # a state after every step
+    monkeypatch.setattr("tgmm.train.trainer.STATE_SECONDS", -1.0)  # a state after every step
     monkeypatch.setattr(TrainingProgress, "step", lambda self, done, loss: seen.append(status(study)))
     assert train(study, max_minutes=9.0) == "finished"
     assert {item.state for item in seen} == {"training"}
@@ -296,35 +297,35 @@ def test_tensors_stay_unread(study):
 
 
 def test_probing_takes_no_lock_away_and_makes_no_file(tmp_path):
-    assert not is_held(tmp_path / "lock")
+    assert not is_locked(tmp_path / "lock")
     assert not (tmp_path / "lock").exists()
     with exclusive(tmp_path):
-        assert [is_held(tmp_path / "lock") for _ in range(3)] == [True] * 3
+        assert [is_locked(tmp_path / "lock") for _ in range(3)] == [True] * 3
         assert (tmp_path / "lock").read_text() == str(os.getpid())
-    assert not is_held(tmp_path / "lock")
+    assert not is_locked(tmp_path / "lock")
     with (tmp_path / "lock").open() as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nothing is left behind
 
 
 def test_a_trainer_that_meets_a_probe_enters_at_its_next_poll(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(state, "POLL_SECONDS", 0.05)
     (tmp_path / "lock").write_text("")
     handle = os.open(tmp_path / "lock", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # a probe, stopped in the middle
     threading.Timer(0.1, os.close, [handle]).start()
     lines: list[str] = []
     with exclusive(tmp_path, lines.append):
-        assert is_held(tmp_path / "lock")
+        assert is_locked(tmp_path / "lock")
     assert len(lines) == 1
 
 
 def test_many_probes_keep_no_trainer_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(state, "POLL_SECONDS", 0.01)
     ended = threading.Event()
 
     def probe():
         while not ended.is_set():
-            is_held(tmp_path / "lock")
+            is_locked(tmp_path / "lock")
             time.sleep(0.001)
 
     prober = threading.Thread(target=probe)
