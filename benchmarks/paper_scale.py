@@ -41,6 +41,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True)
 
 def trainer_for(values: dict[str, Any], device: torch.device, work: Path):
     from tgmm.train.loop import Trainer
+
     from tgmm.train.settings import TrainingSettings
 
     return Trainer(TrainingSettings.from_dict(values), work, device)
@@ -384,6 +385,7 @@ def agreement(recipe: str, values: dict[str, Any], device: torch.device) -> None
     """Print how far estimates on the device are from those on the CPU, in float32 and bfloat16."""
     from tgmm.models.network import build_network
     from tgmm.train.loop import training_stream
+
     from tgmm.train.settings import TrainingSettings
 
     settings = TrainingSettings.from_dict(values)

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.mixture import GaussianMixture
-from tgmm.models.network import build_network
 
 from tgmm import metrics
 from tgmm.errors import UserError
@@ -15,7 +14,7 @@ from tgmm.evaluate import build_method, score_estimates, score_taskset, write_sc
 from tgmm.methods.base import FitResult
 from tgmm.mixture import Mixture
 from tgmm.models.checkpoint import save_checkpoint
-from tgmm.models.settings import NetworkSettings
+from tgmm.models.settings import ComponentsNetwork
 from tgmm.tasks import taskset as taskset_module
 from tgmm.tasks.taskset import TaskSet, sample_taskset
 
@@ -175,7 +174,7 @@ def test_scores_do_not_depend_on_the_chunks(tasks, settings, monkeypatch):
 
 def test_a_trained_network_is_scored_from_its_folder(tasks, tmp_path):
     torch.manual_seed(0)
-    network = build_network(NetworkSettings("components", 2, width=8, blocks=1, heads=2))
+    network = ComponentsNetwork(dimension=2, width=8, blocks=1, heads=2).build()
     save_checkpoint(tmp_path, network, {"family": "toy"})
     scores = {steps: score(tasks, kind="tgmm", em_steps=steps, model=tmp_path) for steps in (0, 5)}
     assert not scores[0].failed.any()

@@ -1,4 +1,4 @@
-"""The settings of a network, a class for each kind: what a checkpoint records and a network is built from.
+"""The settings of a network, a class for each kind: what config.json records and a network is built from.
 
 A new kind is a class here, with its own settings and what it costs, and a module with its network. Nothing here imports
 torch before a network is built.
@@ -239,6 +239,4 @@ NETWORK_KINDS = {part.model_fields["kind"].default: part for part in get_args(ge
 def without_removed(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a network without those that have left, where they did nothing."""
     known = NETWORK_KINDS[values["kind"]].model_fields
-    return {
-        key: value for key, value in values.items() if key in known or key not in REMOVED or value != REMOVED[key]
-    }
+    return {key: value for key, value in values.items() if key in known or key not in REMOVED or value != REMOVED[key]}

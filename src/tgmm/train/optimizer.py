@@ -35,8 +35,9 @@ class Optimizer:
         sizes = [-(-parameter.numel() // ALIGNMENT) * ALIGNMENT for parameter in parameters]
         self.value = torch.zeros(sum(sizes), device=parameters[0].device)
         self.gradient = torch.zeros_like(self.value)
-        ends = torch.tensor([0, *sizes]).cumsum(0).tolist()
-        for parameter, (start, _) in zip(parameters, pairwise(ends), strict=True):
+        for parameter, (start, _) in zip(
+            parameters, pairwise(torch.tensor([0, *sizes]).cumsum(0).tolist()), strict=True
+        ):
             part = slice(start, start + parameter.numel())
             self.value[part] = parameter.detach().flatten()
             parameter.data = self.value[part].view_as(parameter)

@@ -52,7 +52,7 @@ class FamilyStatus:
 
 
 class StudyStatus:
-    """Reads the status of a study's families, as often as it is asked; fingerprints are computed once.
+    """Reads the status of a study's families, as often as it is asked.
 
     Parameters
     ----------

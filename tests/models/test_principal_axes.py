@@ -6,22 +6,21 @@ import pytest
 import torch
 from scipy.stats import ortho_group
 from sklearn.decomposition import TruncatedSVD
-from tgmm.models.network import build_network
-from tgmm.models.principal import EXACT_DIMENSION, principal_axes, sorted_coordinates
 
-from tgmm.models.settings import NetworkSettings
+from tgmm.models.components import EXACT_DIMENSION, principal_axes, sorted_coordinates
+from tgmm.models.settings import ComponentsNetwork
 from tgmm.tasks.stream import TaskStream
 
 
 def tasks(dimension: int, covariance: str = "isotropic", longest: int = 64):
-    sizes = {"dimension": dimension, "n_components": (2, 3, 4, 5), "n_points": longest}
+    sizes = {"dimension": dimension, "n_components": (2, 3, 4, 5), "longest": longest}
     return TaskStream(3, 12, covariance=covariance, **sizes).batch(0)
 
 
 def network(dimension: int, covariance: str = "isotropic", axes: int = 8):
     torch.manual_seed(0)
-    settings = NetworkSettings("components", dimension, covariance=covariance, width=16, blocks=2, heads=2, axes=axes)
-    return build_network(settings).eval()
+    sizes = {"width": 16, "blocks": 2, "heads": 2, "axes": axes}
+    return ComponentsNetwork(dimension=dimension, covariance=covariance, **sizes).build().eval()
 
 
 @pytest.mark.parametrize("dimension", [8, EXACT_DIMENSION, 128])

@@ -21,21 +21,24 @@ import pytest
 import torch
 import yaml
 from rich.console import Console
-from tgmm.cli.register import register_commands
 from tgmm.train.lock import exclusive
 from typer.testing import CliRunner
 
-from tgmm.cli import app
+from tgmm.cli import app, register_commands
 from tgmm.cli import status as command
+from tgmm.config import read_config
 from tgmm.errors import UserError
-from tgmm.study import Study, load_study, read_config
-from tgmm.train import lock, state
+from tgmm.locks import is_locked
+from tgmm.study import Study, load_study
+from tgmm.train import state
 from tgmm.train.family import train_family
 from tgmm.train.progress import TrainingProgress
 from tgmm.train.settings import TrainingSettings
-from tgmm.train.status import FamilyStatus, StudyStatus, is_held, read_state, recent_speed
+from tgmm.train.state import exclusive
+from tgmm.train.status import FamilyStatus, StudyStatus, read_state, recent_speed
+from tgmm.versions import VERSIONS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FIRST, SECOND = "isotropic-d2-n12-components", "isotropic-d3-n12-components"
 CONFIG = """
 scale: smoke
@@ -45,7 +48,7 @@ training: {components: {tasks: 44, batch: 8, validate_every: 8}}
 validation_tasks: 6
 """
 STEPS = 6  # 44 tasks, rounded up to whole batches
-register_commands(app)
+register_commands()
 
 
 def make_study(folder: Path, config: str = CONFIG) -> Study:
@@ -58,7 +61,7 @@ def make_study(folder: Path, config: str = CONFIG) -> Study:
 
 
 def train(study: Study, family: str = FIRST, max_minutes: float = 0.0) -> str:
-    """A sitting of training; without any minutes it ends after one step."""
+    """Train for a while; without any minutes it ends after one step."""
     settings = TrainingSettings.from_dict(study.train_settings(family))
     models = Path(study.results) / "models"
     return train_family(settings, models / family, Path("work"), torch.device("cpu"), max_minutes).kind
@@ -66,7 +69,7 @@ def train(study: Study, family: str = FIRST, max_minutes: float = 0.0) -> str:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """A folder in which the first family has taken two steps in two sittings."""
+    """A folder in which the first family has taken two steps in two calls."""
     folder = tmp_path_factory.mktemp("trained")
     study, before = make_study(folder), Path.cwd()
     os.chdir(folder)
@@ -109,15 +112,15 @@ def test_a_left_state_is_a_stopped_family_with_its_numbers(study):
 
 
 def _trainer_parts(study: Study):
-    from tgmm.train.loop import Trainer
+    from tgmm.train.trainer import Trainer
 
     trainer = Trainer(TrainingSettings.from_dict(study.train_settings(FIRST)), Path("unused"))
-    return trainer.network, trainer.optimiser
+    return trainer.network, trainer.optimizer
 
 
 def test_a_trainer_at_work_is_seen_and_its_result_finished(study, monkeypatch):
     seen = []
-    monkeypatch.setattr("tgmm.train.loop.STATE_SECONDS", -1.0)  # a state after every step
+    monkeypatch.setattr("tgmm.train.trainer.STATE_SECONDS", -1.0)  # a state after every step
     monkeypatch.setattr(TrainingProgress, "step", lambda self, done, loss: seen.append(status(study)))
     assert train(study, max_minutes=9.0) == "finished"
     assert {item.state for item in seen} == {"training"}
@@ -135,12 +138,6 @@ def test_a_trainer_without_a_state_yet_is_training(study):
         shown = status(study, SECOND)
     assert (shown.state, shown.step, shown.tasks_per_second, shown.seconds_left) == ("training", 0, None, None)
     assert status(study, SECOND).state == "queued"
-
-
-def _code() -> str:
-    from tgmm.code_version import training_version
-
-    return training_version()
 
 
 def test_totals_are_those_of_the_trainer():
@@ -175,7 +172,7 @@ def test_a_model_of_other_settings_or_code_is_queued_again_and_named(study, tmp_
     edited = make_study(tmp_path, CONFIG.replace("tasks: 44", "tasks: 80"))
     assert (status(edited).state, status(edited).note) == ("queued", "model of other settings")
     assert status(study).state == "finished"
-    monkeypatch.setattr("tgmm.code_version.training_version", lambda: "another version")
+    monkeypatch.setitem(VERSIONS, "training:components", 99)
     assert (status(study).state, status(study).note) == ("queued", "model of other settings")
 
 
@@ -296,35 +293,35 @@ def test_tensors_stay_unread(study):
 
 
 def test_probing_takes_no_lock_away_and_makes_no_file(tmp_path):
-    assert not is_held(tmp_path / "lock")
+    assert not is_locked(tmp_path / "lock")
     assert not (tmp_path / "lock").exists()
     with exclusive(tmp_path):
-        assert [is_held(tmp_path / "lock") for _ in range(3)] == [True] * 3
+        assert [is_locked(tmp_path / "lock") for _ in range(3)] == [True] * 3
         assert (tmp_path / "lock").read_text() == str(os.getpid())
-    assert not is_held(tmp_path / "lock")
+    assert not is_locked(tmp_path / "lock")
     with (tmp_path / "lock").open() as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nothing is left behind
 
 
 def test_a_trainer_that_meets_a_probe_enters_at_its_next_poll(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(state, "POLL_SECONDS", 0.05)
     (tmp_path / "lock").write_text("")
     handle = os.open(tmp_path / "lock", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # a probe, stopped in the middle
     threading.Timer(0.1, os.close, [handle]).start()
     lines: list[str] = []
     with exclusive(tmp_path, lines.append):
-        assert is_held(tmp_path / "lock")
+        assert is_locked(tmp_path / "lock")
     assert len(lines) == 1
 
 
 def test_many_probes_keep_no_trainer_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(state, "POLL_SECONDS", 0.01)
     ended = threading.Event()
 
     def probe():
         while not ended.is_set():
-            is_held(tmp_path / "lock")
+            is_locked(tmp_path / "lock")
             time.sleep(0.001)
 
     prober = threading.Thread(target=probe)

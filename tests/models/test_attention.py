@@ -6,11 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tgmm.models.cross import SMALLEST_SHARE, CrossAttention, GatherAttention, ScatterAttention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgmm.models.attention import MASKED
+from tgmm.models.attention import MASKED, SMALLEST_SHARE, CrossAttention, GatherAttention, ScatterAttention
 
 MASKS = st.sampled_from(["none", "data", "components", "both"])
 SIZES = {"tasks": st.integers(1, 4), "n_points": st.integers(1, 9), "n_components": st.integers(1, 5)}

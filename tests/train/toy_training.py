@@ -9,11 +9,10 @@ from typing import Any
 
 import pandas as pd
 import torch
-from tgmm.train.interrupt import InterruptRequest
-from tgmm.train.loop import Trainer
-from tgmm.train.validation import ValidationSet
 
+from tgmm.train.progress import InterruptRequest
 from tgmm.train.settings import TrainingSettings
+from tgmm.train.trainer import Trainer, ValidationSet
 
 STEPS = 12
 TIMES = ["seconds", "processor_seconds"]
@@ -69,7 +68,7 @@ class Quiet:
 
 
 def run(folder: Path, stop_after: int | None = None, lines: list[str] | None = None, **changes: Any):
-    """One sitting of training in a folder of states."""
+    """Train in a folder of states until the end or a signal."""
     request, lines = InterruptRequest(), [] if lines is None else lines
     trainer = Trainer(settings(**changes), folder, DEVICE)
     trainer.resume(lines.append)

@@ -15,19 +15,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from tgmm.train.interrupt import deferred_signals
-from tgmm.train.lock import exclusive
-from tgmm.train.loop import Trainer
-from tgmm.train.validation import ValidationSet
+from toy_training import CPU, RECIPES, STEPS, TIMES, VALUES, assert_same, assert_same_release, outcome, run, settings
 
 from tgmm.errors import UserError
 from tgmm.metrics import l2_error
 from tgmm.models.checkpoint import load_checkpoint
-from tgmm.train import lock, loop
+from tgmm.train import state
 from tgmm.train.family import state_folder, train_family
-from tgmm.train.settings import Budget, TrainingSettings
-from tgmm.versions import VERSIONS
-from toy_training import CPU, RECIPES, STEPS, TIMES, VALUES, assert_same, assert_same_release, outcome, run, settings
+from tgmm.train.progress import deferred_signals
+from tgmm.train.settings import TrainingSettings
+from tgmm.train.state import exclusive
+from tgmm.train.trainer import Trainer, ValidationSet
 
 
 def states(folder: Path) -> list[Path]:
@@ -41,8 +39,8 @@ def states(folder: Path) -> list[Path]:
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tmp_path, recipe):
     network = {"width": 8, "blocks": 1, "heads": 2, **RECIPES[recipe]}
     first, second, third = (
-        run(tmp_path / str(sitting), network=network, recipe=recipe, seed=seed, training__tasks=24)[0]
-        for sitting, seed in enumerate((5, 5, 6))
+        run(tmp_path / str(number), network=network, recipe=recipe, seed=seed, training__tasks=24)[0]
+        for number, seed in enumerate((5, 5, 6))
     )
     assert_same(first, second)
     assert not torch.equal(*(next(iter(outcome(trainer)[0].values())) for trainer in (first, third)))
@@ -50,7 +48,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tmp_path, rec
 
 @pytest.mark.parametrize("stops", [(1,), (5,), (4, 4), (3, 1, 2), (STEPS - 1,)], ids=str)
 def test_an_interrupted_and_resumed_training_equals_an_uninterrupted_one(tmp_path, monkeypatch, stops):
-    monkeypatch.setattr(loop, "HISTORY_ROWS", 4)  # a row every three steps: sums cross the interruptions
+    monkeypatch.setattr("tgmm.train.trainer.HISTORY_ROWS", 4)  # a row every three steps: sums cross the interruptions
     whole, reason = run(tmp_path / "whole")
     assert reason.kind == "finished"
     for stop in stops:
@@ -79,7 +77,7 @@ def test_a_stop_at_the_last_step_is_a_finish(tmp_path):
     assert trainer.record.step == STEPS
 
 
-def test_time_spent_adds_up_over_sittings(tmp_path):
+def test_time_spent_adds_up_over_interruptions(tmp_path):
     first, _ = run(tmp_path, 4)
     second, _ = run(tmp_path)
     for name in TIMES:
@@ -196,18 +194,18 @@ def test_the_last_validation_is_the_released_networks(released):
 
 
 def test_nothing_is_released_before_the_end_and_max_minutes_resumes_exactly(released, tmp_path):
-    sittings = 0
+    calls = 0
     reason = None
     while reason is None or reason.kind == "budget":
         assert not (tmp_path / "out").exists()
         reason = train_family(settings(), tmp_path / "out", tmp_path / "work", CPU, max_minutes=0.0)
-        sittings += 1
-    assert (reason.kind, sittings) == ("finished", STEPS)
+        calls += 1
+    assert (reason.kind, calls) == ("finished", STEPS)
     assert_same_release(tmp_path / "out", released / "out")
 
 
 def test_a_finished_family_is_released_again_without_training(released, tmp_path, monkeypatch):
-    monkeypatch.setattr(Trainer, "_take_step", lambda self: pytest.fail("trained again"))
+    monkeypatch.setattr(Trainer, "take_step", lambda self, rate=None: pytest.fail("trained again"))
     train_family(settings(), tmp_path / "again", released / "work", CPU)
     assert_same_release(tmp_path / "again", released / "out")
 
@@ -221,28 +219,6 @@ def test_an_edited_setting_never_resumes_another_ones_state(tmp_path, capsys):
     assert "toy: resuming at step 1" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"family": "other"}, {"covariance": "anisotropic"}, {"dimension": 3}, {"n_components": [2, 4]}, {"longest": 13},
-        {"recipe": "matched"}, {"network__width": 16}, {"loss": "sorted"}, {"training__tasks": 88},
-        {"training__batch": 4}, {"training__learning_rate": 1e-3}, {"training__warmup": 0.1}, {"seed": 6},
-        {"training__schedule": "linear"}, {"training__optimiser": "muon"}, {"training__precision": "bfloat16"},
-        {"unrolled": 1}, {"network__fourier": 2}, {"network__feedback": True}, {"network__data_attention": True},
-    ],
-    ids=lambda change: next(iter(change)),
-)  # fmt: skip
-def test_the_fingerprint_covers_every_setting(change):
-    assert settings(**change).fingerprint() != settings().fingerprint()
-
-
-def test_the_fingerprint_covers_the_version_and_not_the_name_of_the_scale(monkeypatch):
-    assert settings().fingerprint() == settings(scale="laptop").fingerprint()
-    before = settings().fingerprint()
-    monkeypatch.setitem(VERSIONS, f"training:{settings().network.kind}", 99)
-    assert settings().fingerprint() != before
-
-
 def test_an_unwritable_work_folder_is_refused_by_name(tmp_path):
     (tmp_path / "work").write_text("a file in the way")
     with pytest.raises(UserError, match=r"work/toy/\w+: cannot be written"):
@@ -254,7 +230,7 @@ def test_an_unwritable_output_loses_no_training(released, tmp_path, monkeypatch)
     with pytest.raises(UserError, match=r"out/history\.csv: cannot be written"):
         train_family(settings(), tmp_path / "out", tmp_path / "work", CPU)
     (tmp_path / "out").unlink()
-    monkeypatch.setattr(Trainer, "_take_step", lambda self: pytest.fail("trained again"))
+    monkeypatch.setattr(Trainer, "take_step", lambda self, rate=None: pytest.fail("trained again"))
     train_family(settings(), tmp_path / "out", tmp_path / "work", CPU)
     assert_same_release(tmp_path / "out", released / "out")
 
@@ -278,10 +254,9 @@ DRIVER = """
 import json, sys, time
 from pathlib import Path
 import torch
-from tgmm.train import loop
+from tgmm.train import trainer
 from tgmm.train.family import train_family
 from tgmm.train.progress import TrainingProgress
-from tgmm.versions import VERSIONS
 from tgmm.train.settings import TrainingSettings
 
 def step(self, done, loss):
@@ -290,7 +265,7 @@ def step(self, done, loss):
 
 torch.set_num_threads(1)
 TrainingProgress.step = step
-loop.STATE_SECONDS = float(sys.argv[3])
+trainer.STATE_SECONDS = float(sys.argv[3])
 folder = Path(sys.argv[1])
 settings = TrainingSettings.from_dict(json.loads(sys.argv[2]))
 reason = train_family(settings, folder / "out", folder / "work", torch.device("cpu"))
@@ -322,7 +297,7 @@ def test_a_terminated_process_saves_and_the_next_one_ends_with_the_same_bits(rel
 
 
 def test_a_family_waits_for_its_other_trainer_and_goes_on_when_that_is_killed(released, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(lock, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(state, "POLL_SECONDS", 0.05)
     process = start_trainer(tmp_path, state_seconds=0.0)
     threading.Timer(0.2, process.kill).start()
     assert train_family(settings(), tmp_path / "out", tmp_path / "work", CPU).kind == "finished"
@@ -335,7 +310,7 @@ def test_a_family_waits_for_its_other_trainer_and_goes_on_when_that_is_killed(re
 
 
 def test_a_trainer_that_waits_for_another_one_can_be_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(state, "POLL_SECONDS", 0.02)
     threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGTERM]).start()
     with (
         exclusive(state_folder(settings(), tmp_path)),
@@ -346,7 +321,7 @@ def test_a_trainer_that_waits_for_another_one_can_be_stopped(tmp_path, monkeypat
 
 
 def test_a_second_trainer_enters_when_the_first_one_leaves(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(state, "POLL_SECONDS", 0.02)
     lines, entered = [], threading.Event()
 
     def second():
@@ -392,7 +367,7 @@ def test_the_loss_falls_and_so_does_the_validation_error(tmp_path):
 def test_gradients_are_clipped_to_the_norm_of_the_settings():
     for clip, within in ((1e-3, 1e-3), (1e9, math.inf)):
         trainer = Trainer(settings(training__clip=clip), Path("unused"))
-        trainer._take_step()
+        trainer.take_step()
         norm = torch.stack([value.grad.norm() for value in trainer.network.parameters()]).norm().item()
         assert 0 < norm <= 1.001 * within
     assert norm > 0.1
@@ -401,12 +376,12 @@ def test_gradients_are_clipped_to_the_norm_of_the_settings():
 def test_validation_tasks_are_shared_by_recipes_and_apart_from_the_training_tasks():
     first, second = ValidationSet(settings()), ValidationSet(settings(recipe="matched", family="other", loss="sorted"))
     assert first.oracle == second.oracle
-    for count, cell in first.cells.items():
-        assert torch.equal(cell.points, second.cells[count].points)
+    for count, cell in first.tasks.items():
+        assert torch.equal(cell.points, second.tasks[count].points)
         assert cell.points.shape == (6, 12, 2)
-    assert not torch.equal(first.cells[2].truth.means, ValidationSet(settings(seed=6)).cells[2].truth.means)
+    assert not torch.equal(first.tasks[2].truth.means, ValidationSet(settings(seed=6)).tasks[2].truth.means)
     trained = Trainer(settings(), Path("unused")).stream.batch(0).mixture.means[:, 0]
-    validated = first.cells[2].truth.means[:, 0].float()
+    validated = first.tasks[2].truth.means[:, 0].float()
     assert not (trained[:, None] == validated).all(-1).any()
 
 
@@ -414,76 +389,4 @@ def test_the_oracle_is_near_the_truth():
     validation = ValidationSet(settings(longest=128, validation_tasks=64))
     assert 0 < validation.oracle[2] < 0.1
     assert validation.oracle[2] < validation.oracle[3]
-    assert (l2_error(validation.cells[2].truth, validation.cells[2].truth) == 0).all()
-
-
-def test_the_learning_rate_warms_up_linearly_and_decays_as_a_cosine():
-    budget = Budget(tasks=1000, batch=10, learning_rate=2.0, warmup=0.1)
-    rates = [budget.rate(step) for step in range(budget.steps)]
-    assert rates[:10] == pytest.approx([0.2 * step for step in range(1, 11)])
-    assert max(rates) == rates[9] == rates[10] == 2.0
-    assert rates[55] == pytest.approx(1.0)
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert 0 < rates[-1] < 0.01
-    assert rates[32] == pytest.approx(1 + math.cos(math.pi * 22 / 90))
-
-
-@pytest.mark.parametrize(("schedule", "half_way", "last"), [("linear", 1.0, 2 / 90), ("constant", 2.0, 2.0)])
-def test_other_schedules_warm_up_alike_and_end_as_they_say(schedule, half_way, last):
-    budget = Budget(tasks=1000, batch=10, learning_rate=2.0, warmup=0.1, schedule=schedule)
-    rates = [budget.rate(step) for step in range(budget.steps)]
-    assert rates[:10] == pytest.approx([0.2 * step for step in range(1, 11)])
-    assert (rates[55], rates[-1]) == pytest.approx((half_way, last))
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-
-
-def test_a_budget_is_rounded_up_to_whole_batches():
-    assert Budget(tasks=100, batch=32).steps == 4
-    assert Budget(tasks=1, batch=32).steps == 1
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"familly": "x"}, "unknown training setting 'familly'; did you mean 'family'"),
-        ({"loss": "mached"}, "unknown loss 'mached'; did you mean 'matched'"),
-        ({"training__bach": 8}, r"'training\.bach'; did you mean 'training\.batch'"),
-        ({"training__tasks": 0}, r"training\.tasks must be positive \(got 0\)"),
-        ({"training__batch": -8}, r"training\.batch must be positive"),
-        ({"training__learning_rate": 0.0}, r"training\.learning_rate must be positive"),
-        ({"training__learning_rate": float("nan")}, r"training\.learning_rate"),
-        ({"training__validate_every": 0}, r"training\.validate_every must be positive"),
-        ({"training__schedule": "linar"}, r"unknown training\.schedule 'linar'; did you mean 'linear'"),
-        ({"training__optimiser": "adam"}, r"unknown training\.optimiser 'adam'; did you mean 'adamw'"),
-        ({"training__precision": "bfloat"}, r"unknown training\.precision 'bfloat'; did you mean 'bfloat16'"),
-        ({"unrolled": -1}, r"'unrolled' must be 0, or more for isotropic tasks \(got -1\)"),
-        ({"unrolled": 2, "covariance": "anisotropic"}, r"'unrolled' must be 0, or more for isotropic tasks \(got 2\)"),
-        ({"network__kind": "gpt"}, "unknown network kind 'gpt'"),
-        ({"network__widht": 8}, "unknown network setting 'widht'; did you mean 'width'"),
-        ({"network__heads": 3}, "width 8 is not a multiple of its 3 heads"),
-    ],
-)
-def test_wrong_settings_are_refused_by_name(change, message):
-    with pytest.raises(UserError, match=message):
-        settings(**change)
-
-
-def test_settings_of_old_records_have_no_unrolled_steps():
-    values = settings().to_dict()
-    del values["unrolled"]
-    assert TrainingSettings.from_dict(values) == settings()
-
-
-@pytest.mark.parametrize("key", [key for key in VALUES if key != "scale"])
-def test_a_missing_setting_is_named(key):
-    with pytest.raises(UserError, match=f"lack '{key}'"):
-        TrainingSettings.from_dict({name: value for name, value in VALUES.items() if name != key})
-
-
-def test_a_budget_without_its_tasks_is_refused():
-    with pytest.raises(UserError, match=r"training.*tasks"):
-        settings(training={"batch": 8})
-
-
-def test_settings_survive_the_record():
-    assert TrainingSettings.from_dict(settings().to_dict()) == settings()
+    assert (l2_error(validation.tasks[2].truth, validation.tasks[2].truth) == 0).all()

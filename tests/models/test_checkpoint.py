@@ -11,17 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save
-from tgmm.models.network import build_network
 
 from tgmm.errors import UserError
 from tgmm.models.checkpoint import load_checkpoint, save_checkpoint
-from tgmm.models.settings import COMPONENT_SETTINGS, NETWORK_KINDS, NetworkSettings
+from tgmm.models.settings import NETWORK_KINDS, ComponentsNetwork
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
     torch.manual_seed(0)
-    network = build_network(NetworkSettings("components", 2, width=8, blocks=1, heads=2))
+    network = ComponentsNetwork(dimension=2, width=8, blocks=1, heads=2).build()
     save_checkpoint(tmp_path / "toy", network, {"family": "toy", "record": {"steps": 3}})
     return tmp_path / "toy"
 
@@ -40,7 +39,8 @@ def replace_weights(folder: Path, content: bytes) -> None:
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
 @pytest.mark.parametrize("covariance", ["isotropic", "anisotropic"])
 def test_a_saved_network_comes_back_bit_for_bit(tmp_path, kind, covariance):
-    network = build_network(NetworkSettings(kind, 3, (2, 4), covariance, width=8, blocks=2, heads=2, positions=16))
+    tasks = {"dimension": 3, "n_components": (2, 4), "covariance": covariance}
+    network = NETWORK_KINDS[kind](**tasks, width=8, blocks=2, heads=2).build()
     save_checkpoint(tmp_path, network, {"family": "toy", "record": {"steps": 7}})
     checkpoint = load_checkpoint(tmp_path)
     assert checkpoint.family == "toy"
@@ -112,7 +112,7 @@ def test_weights_of_another_network_are_refused(folder):
 def test_a_record_of_another_network_is_refused(folder, change):
     network = json.loads((folder / "config.json").read_text())["network"]
     if "kind" in change:
-        network = {name: value for name, value in network.items() if name not in COMPONENT_SETTINGS}
+        network = {name: value for name, value in network.items() if name not in ("axes", "fourier", "moments")}
     edit_record(folder, network={**network, **change})
     with pytest.raises(UserError, match=r"model\.safetensors: not a checkpoint of the network"):
         load_checkpoint(folder)
