@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tgmm import metrics
 from tgmm.columns import METRICS, SCORE_COLUMNS
+from tgmm.errors import UserError
 from tgmm.files import atomic_path
 from tgmm.methods.base import Method, TaskPoints
 from tgmm.methods.settings import AnyMethod, MethodContext
@@ -65,7 +66,10 @@ def build_scored(settings: ScoreSettings, covariance: str, device: torch.device,
     ------
     UserError : for a network without a model, or one that was trained on tasks of another covariance.
     """
-    return Scored(settings, settings.entry.build(MethodContext(covariance, device, model)))
+    try:
+        return Scored(settings, settings.entry.build(MethodContext(covariance, device, model)))
+    except UserError as error:
+        raise UserError(f"method '{settings.method}': {error}") from None
 
 
 def score_taskset(taskset: TaskSet, methods: Sequence[Scored]) -> list[pd.DataFrame]:

@@ -21,7 +21,6 @@ import pytest
 import torch
 import yaml
 from rich.console import Console
-from tgmm.train.lock import exclusive
 from typer.testing import CliRunner
 
 from tgmm.cli import app, register_commands

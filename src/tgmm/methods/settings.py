@@ -134,6 +134,10 @@ class Network(MethodSettings):
         if context.model is None:
             raise UserError("a trained network needs the folder of its model: name it with --model")
         network = load_checkpoint(context.model, context.device).network
+        if network.settings.covariance != context.covariance:
+            raise UserError(
+                f"{context.model}: trained on {network.settings.covariance} tasks, and these are {context.covariance}"
+            )
         return lambda task: estimate_tgmm(network, task.points.to(context.device), task.n_components, self.em_steps)
 
 
