@@ -20,7 +20,7 @@ from tgmm.files import atomic_path
 from tgmm.methods.base import Method, TaskPoints
 from tgmm.methods.settings import AnyMethod, MethodContext
 from tgmm.mixture import Mixture, rescaled
-from tgmm.settings import Name, Seed, Settings
+from tgmm.settings import Name, Seed, Settings, read_as
 from tgmm.tasks.taskset import Cell, TaskSet
 
 
@@ -38,7 +38,8 @@ class ScoreSettings(Settings):
         """Settings from the flat mapping that commands take: the method's own keys stand among the others."""
         own = {key: value for key, value in values.items() if key in cls.model_fields and key != "entry"}
         entry = {key: value for key, value in values.items() if key not in own}
-        return cls.read({**own, "entry": entry}, "settings of tgmm score")
+        own["entry"] = read_as(AnyMethod, entry, f"method '{values.get('method')}'")
+        return cls.read(own, "settings of tgmm score")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
@@ -93,6 +94,19 @@ class Settings(BaseModel):
         return self.model_dump(mode="json")
 
 
+def read_as(kinds: Any, values: Any, where: str = "") -> Any:
+    """Settings of one of several classes, which their key ``kind`` tells apart; as :meth:`Settings.read`.
+
+    Parameters
+    ----------
+    kinds : a union of settings classes with ``kind`` as its discriminator.
+    """
+    try:
+        return TypeAdapter(kinds).validate_python(_with_tuples(values))
+    except ValidationError as error:
+        raise explain(error, kinds, values, where) from None
+
+
 def explain(error: ValidationError, model: type[BaseModel], values: Any, where: str = "") -> UserError:
     """The first mistake of a validation as one line.
 
@@ -123,10 +137,10 @@ def _line(error: ErrorDetails, model: type[BaseModel], values: Any) -> str:
         case "literal_error":
             return str(unknown_name(f"value of '{path}':", error["input"], _choices(owner, place, error)))
         case "union_tag_not_found":
-            return f"missing key '{path}.kind'"
+            return f"missing key '{key_path([*place, 'kind'])}'"
         case "union_tag_invalid":
             choices = [tag.strip(" '") for tag in error["ctx"]["expected_tags"].split(",")]
-            return str(unknown_name(f"value of '{path}.kind':", error["ctx"]["tag"], choices))
+            return str(unknown_name(f"value of '{key_path([*place, 'kind'])}':", error["ctx"]["tag"], choices))
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:] if message[:1].isupper() and not message[:2].isupper() else message
     message = message.replace("input should", "must", 1)
