@@ -165,10 +165,22 @@ class Bayes(MethodSettings):
         return covariance == "isotropic" and dimension in self.CELLS
 
     def estimator(self, context: MethodContext) -> Method:
+        import torch
+
+        from tgmm.methods.base import not_applicable
         from tgmm.methods.bayes import BayesSettings, estimate_bayes
 
         settings = BayesSettings(sweeps=self.sweeps)
-        return lambda task: estimate_bayes(task, settings, self.CELLS)
+
+        def estimate(task: TaskPoints) -> FitResult:
+            d = task.points.shape[2]
+            if context.covariance != "isotropic" or task.n_components not in self.CELLS.get(d, ()):
+                return not_applicable(task, f"not computed for K = {task.n_components} in d = {d}")
+            points = task.points.to(context.device, torch.float64)
+            truth = task.truth.to(context.device, torch.float64)
+            return estimate_bayes(points, task.n_components, settings, seed=task.seed, index=task.index, truth=truth)
+
+        return estimate
 
 
 AnyMethod = Annotated[Union[EM, Spectral, Network, SampleMean, Bayes], Field(discriminator="kind")]  # noqa: UP007
