@@ -150,13 +150,13 @@ def trace_tasks(network: nn.Module, settings: dict[str, Any], purpose: str) -> l
     """A network's passes over tasks of a purpose, for every K; see :func:`tgmm.probes.measure.measure_probes`."""
     n_tasks = settings["tasks"] * (FITTED_SHARE if purpose == FIT else 1)
     traced = []
-    for count in settings["n_components"]:
-        seed = derive_seed(settings["seed"], purpose, settings["covariance"], settings["dimension"], count)
+    for n_components in settings["n_components"]:
+        seed = derive_seed(settings["seed"], purpose, settings["covariance"], settings["dimension"], n_components)
         index = torch.arange(n_tasks)
-        truth = sample_mixtures(seed, index, count, settings["dimension"], settings["covariance"])
+        truth = sample_mixtures(seed, index, n_components, settings["dimension"], settings["covariance"])
         points, _ = sample_points(truth, seed, index, settings["longest"])
         points, truth = in_own_axes(network, points, truth)
-        traced.append(align(points, truth, trace_network(network, points, count)))
+        traced.append(align(points, truth, trace_network(network, points, n_components)))
     return traced
 
 

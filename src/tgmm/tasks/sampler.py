@@ -197,11 +197,11 @@ def _student_factor(seed: int, stream: int, index: Tensor, n_points: int, degree
     return ((degrees_of_freedom - 2) / chi_squared).sqrt()
 
 
-def sample_length(seed: int, batch: int, longest: int) -> int:
-    """A training batch's number of points: uniform on {longest / 2, ..., longest} (rounded up)."""
-    shortest = (longest + 1) // 2
+def sample_length(seed: int, batch: int, n_points: int) -> int:
+    """A training batch's number of points: uniform on {N / 2, ..., N} (rounded up), N being ``n_points``."""
+    shortest = (n_points + 1) // 2
     word = int(random_words(seed, STREAM_LENGTH, torch.tensor([batch]), 1))
-    return shortest + (word * (longest - shortest + 1) >> 32)
+    return shortest + (word * (n_points - shortest + 1) >> 32)
 
 
 def sample_component_counts(seed: int, index: Tensor, choices: tuple[int, ...]) -> Tensor:

@@ -146,16 +146,16 @@ def sample_taskset(settings: dict[str, Any]) -> TaskSet:
         raise UserError(f"task-set settings lack '{missing[0]}'")
     shifts = list_shifts(settings)
     cells = []
-    for count in settings["n_components"]:
-        seed = derive_seed(settings["seed"], "test", settings["taskset"], settings["dimension"], count)
+    for n_components in settings["n_components"]:
+        seed = derive_seed(settings["seed"], "test", settings["taskset"], settings["dimension"], n_components)
         index = torch.arange(settings["tasks"])
         for shift in shifts:
             mixture = sample_shifted_mixtures(
-                shift, seed, index, count, settings["dimension"], settings["covariance"]
+                shift, seed, index, n_components, settings["dimension"], settings["covariance"]
             )  # fmt: skip
-            for points in settings["n_points"]:
-                name = f"k{count}-n{points}{shift.name}"
-                cell = Cell(name, shift, mixture, seed, index, points, settings["heldout_points"], "")
+            for n_points in settings["n_points"]:
+                name = f"k{n_components}-n{n_points}{shift.name}"
+                cell = Cell(name, shift, mixture, seed, index, n_points, settings["heldout_points"], "")
                 cells.append(replace(cell, sha256=hash_tasks(cell)))
     return TaskSet(settings, tuple(cells))
 

@@ -71,51 +71,51 @@ TASKS_AT_ONCE = 2  # keeps the hidden layer in a processor's cache
 
 @dataclass(frozen=True)
 class EMLayout:
-    """Channels of a token, as ranges, for at most ``d`` dimensions and ``K`` components.
+    """Channels of a token, as ranges, for at most ``dimension`` and ``n_components``.
 
     Attributes
     ----------
-    d, K : the largest dimension and number of components.
+    dimension, n_components : the largest d and K.
     copies : tokens C that every component has.
     """
 
-    d: int
-    K: int
+    dimension: int
+    n_components: int
     copies: int
 
     def _range(self, n_vectors: int, n_labels: int, size: int) -> range:
-        start = n_vectors * self.d + n_labels * self.K
+        start = n_vectors * self.dimension + n_labels * self.n_components
         return range(start, start + size)
 
     @property
     def point(self) -> range:
         """x_i, in a point's token."""
-        return self._range(0, 0, self.d)
+        return self._range(0, 0, self.dimension)
 
     @property
     def mean(self) -> range:
         """mu_k, in a component's token."""
-        return self._range(1, 0, self.d)
+        return self._range(1, 0, self.dimension)
 
     @property
     def new_mean(self) -> range:
         """Scratch: the M-step's mean."""
-        return self._range(2, 0, self.d)
+        return self._range(2, 0, self.dimension)
 
     @property
     def label(self) -> range:
         """The unit vector e_k, in a component's token."""
-        return self._range(3, 0, self.K)
+        return self._range(3, 0, self.n_components)
 
     @property
     def responsibility(self) -> range:
         """Scratch: r_i of a point; the average of r_i in a component's token."""
-        return self._range(3, 1, self.K)
+        return self._range(3, 1, self.n_components)
 
     @property
     def log_responsibility(self) -> range:
         """Scratch: log r_i of a point."""
-        return self._range(3, 2, self.K)
+        return self._range(3, 2, self.n_components)
 
     @property
     def scalars(self) -> range:
@@ -135,7 +135,7 @@ class EMLayout:
     @property
     def n_component_tokens(self) -> int:
         """Tokens that are components, C K."""
-        return self.copies * self.K
+        return self.copies * self.n_components
 
 
 def encode(layout: EMLayout, points: Tensor, mixture: Mixture) -> Tensor:
@@ -152,17 +152,18 @@ def encode(layout: EMLayout, points: Tensor, mixture: Mixture) -> Tensor:
         If the tasks have more dimensions or components than the layout.
     """
     (n_tasks, n_points, d), n_components = points.shape, mixture.n_components
-    if d > layout.d or n_components > layout.K:
+    if d > layout.dimension or n_components > layout.n_components:
         raise UserError(
-            f"the network is built for d <= {layout.d}, K <= {layout.K}; the tasks have {d}, {n_components}"
+            f"the network is built for d <= {layout.dimension}, K <= {layout.n_components}; "
+            f"the tasks have {d}, {n_components}"
         )
     log_weight, weight, _, log_count, is_point, is_component = layout.scalars
     n_tokens = n_points + layout.n_component_tokens
     tokens = torch.zeros(n_tasks, n_tokens, layout.width, dtype=torch.float64, device=points.device)
     tokens[:, :n_points, layout.point[0] : layout.point[0] + d] = points
     tokens[:, :n_points, is_point] = 1.0
-    components = tokens[:, n_points:].unflatten(1, (layout.copies, layout.K))
-    components[..., layout.label] = torch.eye(layout.K, dtype=torch.float64, device=points.device)
+    components = tokens[:, n_points:].unflatten(1, (layout.copies, layout.n_components))
+    components[..., layout.label] = torch.eye(layout.n_components, dtype=torch.float64, device=points.device)
     components[..., layout.copy] = torch.eye(layout.copies, dtype=torch.float64, device=points.device)[:, None]
     components[..., is_component] = 1.0
     components[..., log_count] = math.log(n_points)
@@ -237,22 +238,22 @@ def em_trajectory(network: Transformer, points: Tensor, start: Mixture) -> list[
 
 def _responsibility_attention(layout: EMLayout) -> Attention:
     """The E-step's head, from components to points."""
-    d, (log_weight, *_, is_point, _) = layout.d, layout.scalars
-    attention = Attention(1, layout.width, d + 3, layout.K, "softmax")
+    d, (log_weight, *_, is_point, _) = layout.dimension, layout.scalars
+    attention = Attention(1, layout.width, d + 3, layout.n_components, "softmax")
     _carry(attention.query[0], range(d), layout.point)
     _carry(attention.key[0], range(d), layout.mean)
     attention.query[0, d, is_point] = 1.0
     attention.key[0, d, log_weight] = 1.0
     _mask_points(attention, layout, 0, d + 1)
     _mask_components(attention, layout, 0, d + 2)
-    _carry(attention.value[0], range(layout.K), layout.label)
-    _carry(attention.output[0], layout.responsibility, range(layout.K))
+    _carry(attention.value[0], range(layout.n_components), layout.label)
+    _carry(attention.output[0], layout.responsibility, range(layout.n_components))
     return attention
 
 
 def _moment_attention(layout: EMLayout) -> Attention:
     """The M-step's heads, from points to components: weighted mean, average responsibility, total responsibility."""
-    d, K, (_, _, mass, log_count, is_point, is_component) = layout.d, layout.K, layout.scalars
+    d, K, (_, _, mass, log_count, is_point, is_component) = layout.dimension, layout.n_components, layout.scalars
     attention = Attention(3, layout.width, K + 3, max(d, K), "softmax")
     for head in (0, 2):
         _carry(attention.query[head], range(K), layout.label)
@@ -292,7 +293,7 @@ def _mask_components(attention: Attention, layout: EMLayout, head: int, channel:
 def _log_perceptron(layout: EMLayout, width: int, exact: bool) -> Perceptron:
     """log r_k in every point's token; a component's flag pushes the argument to 1, where the map is off."""
     units = HiddenUnits(layout.width)
-    function = None if exact else chord_logarithm(_enough(width // layout.K, width, layout))
+    function = None if exact else chord_logarithm(_enough(width // layout.n_components, width, layout))
     for source, target in zip(layout.responsibility, layout.log_responsibility, strict=True):
         reads = {source: 1.0, layout.scalars[5]: 1.0}
         if exact:
@@ -336,25 +337,26 @@ def _add_maps(units: HiddenUnits, layout: EMLayout, width: int, mean_radius: flo
     """b = log pi - |mu|^2 / 2 in pieces, from the shifted square (u + s)^2 = u^2 + 2 s u + s^2 of each copy."""
     log_weight, _, mass, _, is_point, _ = layout.scalars
     available = width - units.count() - 3 * layout.copies
-    n_square = _enough(largest_even(available / (layout.d + LOGIT_SHARE)), width, layout)
-    n_logit = available - layout.d * n_square
+    n_square = _enough(largest_even(available / (layout.dimension + LOGIT_SHARE)), width, layout)
+    n_logit = available - layout.dimension * n_square
     units.add_map(chord_logit(n_logit), {mass: 1.0, is_point: 1.0}, log_weight)
     spacing = 2.0 * mean_radius / n_square
     shifts = [spacing * ((number + 0.5) / layout.copies - 0.5) for number in range(layout.copies)]
     by_copy = dict(zip(layout.copy, shifts, strict=True))
     for new in layout.new_mean:
         units.add_map(chord_half_square(n_square, mean_radius), {new: 1.0, **by_copy}, log_weight)
-    gate = 2.0 * layout.d * mean_radius  # more than any sum of coordinates: shuts the units of the other copies
+    gate = 2.0 * layout.dimension * mean_radius  # more than any sum of coordinates: shuts the units of the other copies
     for flag, shift in by_copy.items():
         for sign in (1.0, -1.0):
             reads = {**dict.fromkeys(layout.new_mean, sign), flag: gate}
             units.add(reads, {log_weight: sign * shift}, -gate)
-        units.add({flag: 1.0}, {log_weight: 0.5 * layout.d * shift**2})
+        units.add({flag: 1.0}, {log_weight: 0.5 * layout.dimension * shift**2})
 
 
 def _enough(n_units: int, width: int, layout: EMLayout) -> int:
     if n_units < FEWEST_UNITS:
-        raise UserError(f"width {width} is too small for d={layout.d}, K={layout.K}: a map needs {FEWEST_UNITS} units")
+        size = f"d={layout.dimension}, K={layout.n_components}"
+        raise UserError(f"width {width} is too small for {size}: a map needs {FEWEST_UNITS} units")
     return n_units
 
 

@@ -41,33 +41,33 @@ SPECTRAL_POINTS = 2048
 
 @dataclass(frozen=True)
 class PowerLayout:
-    """Channels of a token, as ranges, for tensors of dimension ``d``."""
+    """Channels of a token, as ranges, for tensors (d, d, d)."""
 
-    d: int
+    dimension: int
 
     @property
     def slice(self) -> range:
         """T[:, j, :], row by row."""
-        return range(self.d**2)
+        return range(self.dimension**2)
 
     def _range(self, n_vectors: int, size: int) -> range:
-        start = self.d**2 + n_vectors * self.d
+        start = self.dimension**2 + n_vectors * self.dimension
         return range(start, start + size)
 
     @property
     def vector(self) -> range:
         """v, in every token."""
-        return self._range(0, self.d)
+        return self._range(0, self.dimension)
 
     @property
     def new_vector(self) -> range:
         """Scratch: T(I, v, v)."""
-        return self._range(1, self.d)
+        return self._range(1, self.dimension)
 
     @property
     def label(self) -> range:
         """The unit vector e_j; zero in the extra token."""
-        return self._range(2, self.d)
+        return self._range(2, self.dimension)
 
     @property
     def scalars(self) -> range:
@@ -109,7 +109,7 @@ def build_power_transformer(
 
 def encode_power(layout: PowerLayout, tensor: Tensor, vector: Tensor) -> Tensor:
     """Tokens (B, d + 1, width), float64, of tensors (B, d, d, d) and vectors (B, d)."""
-    d, (coordinate, constant) = layout.d, layout.scalars
+    d, (coordinate, constant) = layout.dimension, layout.scalars
     tokens = torch.zeros(len(tensor), d + 1, layout.width, dtype=torch.float64)
     slices = tensor.transpose(1, 2)
     tokens[:, :d, layout.slice] = slices.flatten(2).double()
@@ -143,7 +143,7 @@ def power_trajectory(network: Transformer, tensor: Tensor, vector: Tensor) -> Te
 
 def _cubic_attention(layout: PowerLayout, offset: float) -> Attention:
     """Head m: relu(v_m v_j + offset) T[:, j, m], summed over the tokens j."""
-    d, (coordinate, constant) = layout.d, layout.scalars
+    d, (coordinate, constant) = layout.dimension, layout.scalars
     attention = Attention(d, layout.width, 2, d, "relu")
     attention.query[:, 1, constant] = offset
     attention.key[:, 0, coordinate] = attention.key[:, 1, constant] = 1.0

@@ -60,20 +60,20 @@ def network_sizes(
     """
     steps = list(steps)
     rows = [
-        _em_row(dimension, count, n_steps, units)
+        _em_row(dimension, n_components, n_steps, units)
         for dimension in dimensions
-        for count in component_counts
+        for n_components in component_counts
         for n_steps in steps
     ]
     return pd.DataFrame([*rows, *(_power_row(dimension, n_steps) for dimension in dimensions for n_steps in steps)])
 
 
-def _em_row(dimension: int, count: int, steps: int, units: int) -> dict:
+def _em_row(dimension: int, n_components: int, steps: int, units: int) -> dict:
     from tgmm.theory.em import build_em_transformer, width_for_units
 
-    network = build_em_transformer(dimension, count, steps, width_for_units(dimension, count, units))
-    claims = {"layers_claimed": 2 * steps, "layers_he_2025": count * steps, "heads_claimed": "O(1)"}
-    return {"theorem": 1, "d": dimension, "K": count, "L": steps, **claims, **network.sizes()}
+    network = build_em_transformer(dimension, n_components, steps, width_for_units(dimension, n_components, units))
+    claims = {"layers_claimed": 2 * steps, "layers_he_2025": n_components * steps, "heads_claimed": "O(1)"}
+    return {"theorem": 1, "d": dimension, "K": n_components, "L": steps, **claims, **network.sizes()}
 
 
 def _power_row(dimension: int, steps: int) -> dict:

@@ -97,15 +97,22 @@ def measure_sorted_floor(
     return pd.DataFrame([row for d, N, K in cells for row in _cell_rows(d, K, N, n_tasks, seed)])
 
 
-def _cell_rows(dimension: int, count: int, n_points: int, n_tasks: int, seed: int) -> Iterator[dict]:
+def _cell_rows(dimension: int, n_components: int, n_points: int, n_tasks: int, seed: int) -> Iterator[dict]:
     index = torch.arange(n_tasks)
-    truth = sample_mixtures(seed, index, count, dimension)
+    truth = sample_mixtures(seed, index, n_components, dimension)
     points, labels = sample_points(truth, seed, index, n_points)
     points = points.double()
-    oracle = estimate_em(points, count, EMSettings(start="truth"), seed=seed, index=index, truth=truth).mixture
+    oracle = estimate_em(points, n_components, EMSettings(start="truth"), seed=seed, index=index, truth=truth).mixture
     for approach in APPROACHES:
         estimate = estimate_sorted(approach, points, labels, truth, seed=seed, index=index)
-        cell = {"d": dimension, "K": count, "N": n_points, "n_tasks": n_tasks, "seed": seed, "approach": approach}
+        cell = {
+            "d": dimension,
+            "K": n_components,
+            "N": n_points,
+            "n_tasks": n_tasks,
+            "seed": seed,
+            "approach": approach,
+        }
         yield cell | _statistics(estimate, oracle, truth)
 
 
@@ -269,10 +276,10 @@ def log_weight_prior(weights: Tensor) -> Tensor:
     The integral over the sum r of r^(K-1) / 0.6^K, where every r w_k must lie between 0.2 and 0.8; -inf if none does.
     """
     low, high = WEIGHT_RANGE
-    count = weights.shape[-1]
+    n_components = weights.shape[-1]
     largest_sum, smallest_sum = high / weights.amax(-1), low / weights.amin(-1)
-    integral = (largest_sum**count - smallest_sum**count) / count
-    return integral.clamp_min(0.0).log() - count * math.log(high - low)
+    integral = (largest_sum**n_components - smallest_sum**n_components) / n_components
+    return integral.clamp_min(0.0).log() - n_components * math.log(high - low)
 
 
 def log_prior(weights: Tensor, means: Tensor) -> Tensor:
@@ -431,9 +438,9 @@ def log_proposal(posterior: LabelPosterior, weights: Tensor, means: Tensor) -> T
     features = features.transpose(1, 2).flatten(1, 2).mT
     densities = []
     for coefficients in posterior.coefficients().split(CHAINS_AT_ONCE, dim=1):
-        chains, count = coefficients.shape[1:3]
+        chains, n_components = coefficients.shape[1:3]
         terms = coefficients.transpose(1, 2).flatten(1, 2) @ features
-        terms = terms.unflatten(2, (count, -1)).unflatten(1, (count, chains))
+        terms = terms.unflatten(2, (n_components, -1)).unflatten(1, (n_components, chains))
         densities.append(log_permanent(terms.transpose(2, 3), 1))
     return torch.cat(densities, dim=1).logsumexp(1)
 
