@@ -46,7 +46,7 @@ def test_imports_are_followed_inside_the_package():
 
 
 def test_training_covers_networks_and_tasks_but_no_estimators():
-    names = versions.reachable(["tgmm.train.loop"], versions.SHAPELESS | {"tgmm.methods"})
+    names = versions.reachable(["tgmm.train.trainer"], versions.SHAPELESS | {"tgmm.methods"})
     assert {"tgmm.losses", "tgmm.models.components", "tgmm.models.encoder", "tgmm.tasks.sampler"} <= names
     assert not [name for name in names if name.startswith(("tgmm.methods", "tgmm.cli", "tgmm.figures"))]
 

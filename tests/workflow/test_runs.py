@@ -69,7 +69,7 @@ def test_commands_get_the_settings_of_the_study(finished):
 def test_cosmetic_edits_rerun_nothing(rerun):
     rerun.replace("config.yaml", "seed: 2505", "# The seed.\nseed:   2505")
     rerun.replace("config.yaml", "device: auto", "device: cpu")
-    rerun.replace("src/tgmm/train/loop.py", "from __future__", "# A remark.\nfrom __future__")
+    rerun.replace("src/tgmm/train/trainer.py", "from __future__", "# A remark.\nfrom __future__")
     with (rerun.folder / "src/tgmm/figures/style.py").open("a") as file:
         file.write("\n\n# The end.\n")
     for path in rerun.folder.glob("results/laptop/tasks/*"):
