@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 import typer
-from tgmm.train.loop import Trainer
+from tgmm.train.trainer import Trainer
 
 from matrix_rate import synchronise
 from tgmm.devices import resolve_device

@@ -22,11 +22,6 @@ from pathlib import Path
 
 import torch
 import typer
-from tgmm.models.network import build_network
-from tgmm.train.cost import training_flops
-from tgmm.train.interrupt import InterruptRequest
-from tgmm.train.loop import Trainer, training_stream
-from tgmm.train.validation import ValidationSet
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from crew import Contestant, Crew
@@ -35,11 +30,12 @@ from plain_loop import PlainLoop, PlainNetwork
 from tgmm.devices import resolve_device
 from tgmm.errors import UserError, unknown_name
 from tgmm.loss_kinds import LOSSES
-from tgmm.models.settings import NetworkSettings
+from tgmm.models.settings import GPT2Network
 from tgmm.study import Study, load_study
 from tgmm.study.resolution import known
-from tgmm.train.progress import TrainingProgress
+from tgmm.train.progress import InterruptRequest, TrainingProgress
 from tgmm.train.settings import TrainingSettings
+from tgmm.train.trainer import Trainer, ValidationSet, training_flops, training_stream, typical_batch
 
 PLAIN = "plain loop"
 ENDLESS = 10**12  # tasks of a budget that no round uses up
@@ -110,7 +106,8 @@ def plain_settings(settings: TrainingSettings, loss: str) -> TrainingSettings:
     """The same tasks, batch and sizes for the plain loop, with a loss of its own choice."""
     if loss not in LOSSES:
         raise unknown_name("loss", loss, LOSSES)
-    sizes = {name: getattr(settings.network, name) for name in ("width", "blocks", "heads", "dimension", "n_components")}
+    same = ("width", "blocks", "heads", "dimension", "n_components")
+    sizes = {name: getattr(settings.network, name) for name in same}
     network = GPT2Network(**sizes, positions=settings.n_points)
     return settings.model_copy(update={"network": network, "loss": loss})
 

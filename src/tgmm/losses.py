@@ -114,8 +114,6 @@ def component_order(estimate: LogEstimate, truth: Mixture, unused: Tensor) -> Te
     return best_permutation(cost.masked_fill(unused[:, :, None] ^ unused[:, None, :], IMPOSSIBLE))
 
 
-
-
 def _repeated(tensor: Tensor, times: int) -> Tensor:
     return tensor.repeat(times, *[1] * (tensor.dim() - 1))
 

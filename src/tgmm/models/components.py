@@ -204,7 +204,7 @@ class ComponentReadout(nn.Module):
 
     def forward(self, components: Tensor, unused: Tensor) -> LogEstimate:
         """The estimates (..., B, K) of component tokens (..., B, K, D); ``unused`` (B, K) is True at padding."""
-        # Under autocast blocks may compute in bfloat16, whose steps at a mean of 4 are 0.03: too coarse.
+        # Under autocast blocks compute in bfloat16, whose steps at a mean of 4 are 0.03: too coarse for an estimate.
         with torch.autocast(components.device.type, enabled=False):
             normed = self.norm(components.to(self.norm.weight.dtype))
             logits = self.weight(normed)[..., 0].masked_fill(unused, MASKED)
