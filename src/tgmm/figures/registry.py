@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tgmm.aggregate import read_table
+from tgmm.errors import UserError
 from tgmm.figures import ablation, evaluator, metrics, probes, style, theorems, training
 from tgmm.figures.data import SUMMARY, find_kind
 from tgmm.figures.layout import save_figure
 from tgmm.recipe_study.comparison import COLUMNS as COMPARISON_COLUMNS
+from tgmm.train.history import HISTORY_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ FIGURES = {
         training.caption_training_curves,
         columns=("seed",),
         settings=("families", "scale"),
-        table_columns=training.HISTORY_COLUMNS,
+        table_columns=HISTORY_COLUMNS,
     ),
     "backbone-scale": FigureKind(
         training.draw_backbone_scale,
@@ -99,7 +102,22 @@ def draw_figure(
     kind = find_kind(FIGURES, settings)
     summary = read_table(summary_path, kind.columns)
     tables = {name: read_table(path, kind.table_columns) for name, path in (histories or {}).items()}
+    settings = settings | {"records": _training_records(histories or {})}
     with style.applied():
         figure = kind.draw(summary, settings, tables)
         caption = settings.get("caption") or kind.caption(settings)
         return save_figure(figure, stem, title=settings.get("id", settings["kind"]), caption=caption)
+
+
+def _training_records(histories: dict[str, Path]) -> dict[str, dict]:
+    """Return the record of each training that has one: that of ``config.json`` beside its history."""
+    records = {}
+    for family, path in histories.items():
+        file = Path(path).parent / "config.json"
+        if file.is_file():
+            try:
+                record = json.loads(file.read_text(encoding="utf-8"))["record"]
+                records[family] = {key: record[key] for key in ("tasks_seen", "steps", "processor_seconds")}
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{file}: not the record of a training ({type(error).__name__}: {error})") from error
+    return records
