@@ -19,10 +19,9 @@ from tgmm.config import BASELINE
 from tgmm.figures import style
 from tgmm.figures.data import fill
 from tgmm.figures.layout import Layout, legend_handle, legend_of, plain_numbers, stacked_layout
-from tgmm.figures.style import FILLED, INK, NEUTRAL, ORACLE, VERMILION, MethodStyle, method_style
+from tgmm.figures.style import FILLED, INK, NEUTRAL, ORACLE, PALE, VERMILION, MethodStyle, method_style
 
 LEFT, GAP_ACROSS, GAP_DOWN, CURVES_HEIGHT, ROW_HEIGHT = 1.52, 0.16, 0.56, 1.7, 0.148
-GREY = "#c4c4c4"
 MOST_RATIO = 4.0  # beyond it a mark stands at the edge, with its value
 TICKS, MORE_TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0), (0.6, 0.8, 1.2)
 NARROW = 2.6  # below this ratio of the limits there is room for more ticks
@@ -62,7 +61,7 @@ def draw_ablation(study: pd.DataFrame, settings: dict, tables: dict[str, pd.Data
 
 def _draw_curves(ax: Axes, study: pd.DataFrame, rows: pd.DataFrame) -> None:
     """Draw means over seeds, a line for each change; the baseline and the best change stand out and are named."""
-    looks = {name: {"color": GREY, "linewidth": 0.7, "zorder": 2} for name in rows.index}
+    looks = {name: {"color": PALE, "linewidth": 0.7, "zorder": 2} for name in rows.index}
     best = [name for name in rows.index[rows["best"]] if name != BASELINE]
     for name in best:
         looks[name] = {"color": VERMILION, "linewidth": 1.6, "zorder": 5, "label": f"best: {rows['label'][name]}"}
@@ -164,7 +163,7 @@ def _handles() -> list[Line2D]:
         Line2D([], [], linestyle="", marker=LOOKS[name].marker, label=label, **_large(LOOKS[name]))
         for name, label in LABELS.items()
     ]
-    others = Line2D([], [], color=GREY, linewidth=1.2, label="other changes")
+    others = Line2D([], [], color=PALE, linewidth=1.2, label="other changes")
     return [others, legend_handle(method_style("em-restarts")), legend_handle(method_style(ORACLE)), *dots]
 
 
