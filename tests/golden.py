@@ -21,12 +21,12 @@ from tgmm.versions import VERSIONS, version
 
 FILE = Path(__file__).with_name("golden.json")
 TRAINING = {
-    "family": "golden", "dimension": 3, "n_components": [2, 3], "longest": 24, "recipe": "golden", "loss": "matched",
+    "family": "golden", "dimension": 4, "n_components": [2, 3], "longest": 24, "recipe": "golden", "loss": "matched",
     "training": {"tasks": 48, "batch": 8, "validate_every": 24}, "validation_tasks": 4, "seed": 5,
 }  # fmt: skip
 SIZE = {"width": 8, "blocks": 2, "heads": 2}
 KINDS = {
-    "components": {"axes": 3, "fourier": 3},
+    "components": {"axes": 4, "fourier": 4},
     "set-encoder": {},
     "gpt2": {"positions": 64},
     "mamba2": {"state": 4, "groups": 2, "expand": 4},
@@ -48,7 +48,8 @@ def taskset(covariance: str = "isotropic", d: int = 2) -> Any:
         "taskset": "golden", "covariance": covariance, "dimension": d, "n_components": [2, 3], "n_points": [40],
         "tasks": 5, "heldout_points": 20, "seed": 7,
         "shifts": [{"kind": "none", "values": [0]}] if covariance == "anisotropic" else [
-            {"kind": "mean", "values": [0, 2]}, {"kind": "student-t", "values": [5]}, {"kind": "wrong-k", "values": [1]},
+            {"kind": "mean", "values": [0, 2]}, {"kind": "student-t", "values": [5]},
+            {"kind": "wrong-k", "values": [1]},
         ],
     })  # fmt: skip
 
@@ -112,14 +113,16 @@ def run_scores(kind: str) -> Numbers:
 def run_network_scores() -> Numbers:
     """A trained network alone and with EM steps, on tasks of its own dimension."""
     from tgmm.evaluate import ScoreSettings, build_scored, score_taskset
-    from tgmm.models.settings import NetworkSettings
     from tgmm.models.checkpoint import save_checkpoint
+    from tgmm.models.settings import NetworkSettings
 
     found = {}
     with tempfile.TemporaryDirectory() as folder:
         for kind, own in KINDS.items():
             torch.manual_seed(3)
-            network = NetworkSettings.from_dict({"kind": kind, "dimension": 2, "n_components": [2, 3, 4], **SIZE, **own})
+            network = NetworkSettings.from_dict(
+                {"kind": kind, "dimension": 2, "n_components": [2, 3, 4], **SIZE, **own}
+            )
             save_checkpoint(Path(folder) / kind, network.build(), {"family": "golden"})
             for steps in (0, 3):
                 values = {"scale": "golden", "method": kind, "seed": 5, "kind": "tgmm", "em_steps": steps}
@@ -167,8 +170,8 @@ def run_probes() -> Numbers:
     network = {"kind": "components", **SIZE, "axes": 0}
     values = TRAINING | {"covariance": "isotropic", "dimension": 2, "network": network}
     asked = {
-        "family": "golden", "covariance": "isotropic", "dimension": 2, "n_components": [2, 3], "longest": 24, "tasks": 8,
-        "em_steps": 2, "bootstrap": 20, "seed": 5, "scale": "golden",
+        "family": "golden", "covariance": "isotropic", "dimension": 2, "n_components": [2, 3], "longest": 24,
+        "tasks": 8, "em_steps": 2, "bootstrap": 20, "seed": 5, "scale": "golden",
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "model"
@@ -183,7 +186,10 @@ def run_ablation_part() -> Numbers:
     from tgmm.ablation.run import run_ablation
 
     settings = TRAINING | {"covariance": "isotropic", "network": {"kind": "components", **SIZE}}
-    changes = [{"change": "baseline", "settings": settings}, {"change": "sorted", "settings": settings | {"loss": "sorted"}}]
+    changes = [
+        {"change": "baseline", "settings": settings},
+        {"change": "sorted", "settings": settings | {"loss": "sorted"}},
+    ]
     asked = {"d": 3, "seed": 5, "scale": "golden", "em_steps": 2, "em_starts": 2, "changes": changes}
     with tempfile.TemporaryDirectory() as folder:
         rows = run_ablation(asked, Path(folder), torch.device("cpu"), report=lambda line: None).rows
@@ -218,7 +224,7 @@ def run_figures() -> Numbers:
 
 def run_tables() -> Numbers:
     """The rows of a table of scores and of the claims."""
-    from tgmm.tables import claims, scores
+    from tgmm.tables import scores
 
     methods = ["em", "em-restarts", "spectral", "tgmm-components", "em-oracle"]
     asked = {

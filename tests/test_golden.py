@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 
-import golden
 import pytest
 
+import golden
 from tgmm.versions import VERSIONS
 
 TOLERANCE = 1e-4  # relative: processors differ in the last digits
@@ -25,8 +25,8 @@ def test_results_are_those_recorded_under_the_number(name):
     found = json.loads(json.dumps(golden.RUNS[name]()))
     problem = difference(entry["values"], found)
     assert problem is None, (
-        f"{name} computes other results than recorded under version {VERSIONS[name]} ({problem}): if that is meant, raise "
-        f"VERSIONS['{name}'] in src/tgmm/versions.py and run `python tests/golden.py {name}`"
+        f"{name} computes other results than recorded under version {VERSIONS[name]} ({problem}): if that is meant, "
+        f"raise VERSIONS['{name}'] in src/tgmm/versions.py and run `python tests/golden.py {name}`"
     )
 
 

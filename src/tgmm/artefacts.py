@@ -5,6 +5,7 @@ A new kind is a class here and a function that draws it; the configuration then 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 
 from pydantic import Field
 
-from tgmm.errors import unknown_name
+from tgmm.errors import UserError, unknown_name
 from tgmm.files import write_atomically
 from tgmm.settings import Count, Name, Settings, several
 
@@ -39,14 +40,16 @@ class Sources:
     ----------
     summary : the summary of the scores, or the measurement that takes its place.
     tables : further tables by name, a family's name most often.
+    records : the records of the trainings whose histories are among the tables; each lies beside its history.
     """
 
     summary: str
     tables: dict[str, str] = field(default_factory=dict)
+    records: tuple[str, ...] = ()
 
     @property
     def files(self) -> list[str]:
-        return list(dict.fromkeys([self.summary, *self.tables.values()]))
+        return list(dict.fromkeys([self.summary, *self.tables.values(), *self.records]))
 
 
 class ArtefactSettings(Settings):
@@ -149,7 +152,9 @@ class TrainingCurves(OfFamilies):
     kind: Literal["training-curves"]
 
     def sources(self, study: Study) -> Sources:
-        return Sources(study.summary, study.histories(self.families))
+        histories = study.histories(self.families)
+        records = tuple(str(Path(history).with_name("config.json")) for history in histories.values())
+        return Sources(study.summary, histories, records)
 
 
 class BackboneScale(TrainingCurves):
@@ -323,6 +328,7 @@ def draw_figure(
     from tgmm.figures.layout import save_figure
 
     read = _read(draw, summary, tables)
+    settings = {**settings, "records": _training_records(tables or {})}
     with style.applied():
         figure = draw(read[0], settings, read[1])
         caption = settings.get("caption") or getattr(module, f"caption_{name}")(settings)
@@ -352,6 +358,20 @@ def write_table(
     for suffix, text in texts.items():
         write_atomically(paths[suffix], text)
     return list(paths.values())
+
+
+def _training_records(tables: Mapping[str, str | Path]) -> dict[str, dict[str, float]]:
+    """What the record beside each training's history says of its length."""
+    records = {}
+    for family, path in tables.items():
+        file = Path(path).with_name("config.json")
+        if file.is_file():
+            try:
+                record = json.loads(file.read_text(encoding="utf-8"))["record"]
+                records[family] = {key: record[key] for key in ("tasks_seen", "steps", "processor_seconds")}
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{file}: not the record of a training ({type(error).__name__}: {error})") from error
+    return records
 
 
 def _read(function: Any, summary: str | Path, tables: Mapping[str, str | Path] | None) -> tuple[Any, dict[str, Any]]:

@@ -93,7 +93,6 @@ class StudyStatus:
         return FamilyStatus(state=state, note=note, **values, **total)
 
 
-
 def read_model(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
     """What a trained model's record says of its training, None where there is none; and a note where it is damaged."""
     path = folder / "config.json"
