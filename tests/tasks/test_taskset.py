@@ -8,9 +8,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import save
+from safetensors.torch import load, save
 
 from tgmm.errors import UserError
+from tgmm.files import read_safetensors_header
 from tgmm.mixture import Mixture
 from tgmm.tasks import taskset as taskset_module
 from tgmm.tasks.taskset import TaskSet, load_taskset, sample_taskset, save_taskset
@@ -152,3 +153,108 @@ def test_an_unwritable_place_is_refused_by_name(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match=r"file/toy\.safetensors: cannot be written"):
         save_taskset(tmp_path / "file" / "toy.safetensors", sample_taskset(SETTINGS))
+
+
+# --- files and settings that lie about their size --------------------------------------------------------------------
+
+
+def lie(tmp_path, *, cell: dict | None = None, shape=None, settings: dict | None = None, means=None, drop: str = ""):
+    """A task set of two tasks, K = 2 and d = 2 with something changed, hashes aside."""
+    made = sample_taskset({**SETTINGS, "n_components": [2], "n_points": [4], "tasks": 2})
+    path = tmp_path / "toy.safetensors"
+    save_taskset(path, made)
+    content = path.read_bytes()
+    record = json.loads(read_safetensors_header(path).metadata["taskset"])
+    record["settings"] |= settings or {}
+    record["cells"]["k2-n4"] |= cell or {}
+    tensors = load(content)
+    if shape is not None:
+        tensors["k2.weights"] = torch.full(shape, 0.5, dtype=torch.float64)
+    if means is not None:
+        tensors["k2.means"] = means
+    tensors.pop(drop, None)
+    path.write_bytes(save(tensors, {"taskset": json.dumps(record)}))
+    return path
+
+
+HUGE = {
+    "N": ({"cell": {"n_points": 10**9}}, "above the limit of 10,000,000 coordinates"),
+    "N that is no number": ({"cell": {"n_points": 4.0}}, "n_points is 4.0"),
+    "N below one": ({"cell": {"n_points": 0}}, "n_points is 0"),
+    "held-out points": ({"settings": {"heldout_points": 10**12}}, "above the limit of 10,000,000 coordinates"),
+    "negative seed": ({"cell": {"seed": -1}}, "seed is -1"),
+    "degrees of freedom": ({"cell": {"shift": {"kind": "student-t", "value": 1e12}}}, "at most 1000"),
+    "scale": ({"cell": {"shift": {"kind": "scale", "value": 1e200}}}, "from 1e-15 to 1e.15"),
+    "another K": ({"shape": (2, 3)}, r"the weights are F64 of shape \(2, 3\), not F64 \(2, 2\)"),
+    "another dimension": ({"settings": {"dimension": 3}}, "2 tasks of 2 components in d=2"),
+    "missing tensor": ({"drop": "k2.index"}, "k2.index"),
+    "single precision": ({"means": torch.zeros(2, 2, 2)}, "the means are F32"),
+    "no task": ({"means": torch.zeros(0, 2, 2).double(), "shape": (0, 2)}, r"the index are I64 of shape \(2,\)"),
+    "a mean that is no number": ({"means": torch.full((2, 2, 2), torch.nan).double()}, "no mixtures"),
+    "a foreign key": ({"settings": {"colour": "red"}}, "unknown key 'colour'"),
+}
+
+
+@pytest.mark.parametrize("case", HUGE)
+def test_a_set_that_lies_is_refused_before_anything_is_drawn(case, tmp_path, monkeypatch):
+    change, message = HUGE[case]
+    path = lie(tmp_path, **change)
+    monkeypatch.setattr(taskset_module, "sample_points", lambda *_, **__: pytest.fail("points were drawn"))
+    with pytest.raises(UserError, match=message) as error:
+        load_taskset(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_set_of_many_cells_or_bytes_is_refused_before_its_tensors_are_read(tmp_path, monkeypatch):
+    path = lie(tmp_path)
+    assert len(load_taskset(path).cells) == 1
+    monkeypatch.setattr(taskset_module, "load_tensors", lambda _: pytest.fail("tensors were read"))
+    for limit, most, message in (("MOST_CELLS", 0, "1 cells are above"), ("LARGEST_FILE", 70, "above the limit of 70")):
+        with monkeypatch.context() as patched:
+            patched.setattr(taskset_module, limit, most)
+            with pytest.raises(UserError, match=message):
+                load_taskset(path)
+
+
+def test_a_sparse_file_of_fifty_gigabytes_is_refused_without_reading_it(tmp_path):
+    path = tmp_path / "sparse.safetensors"
+    header = {"k2.means": {"dtype": "F64", "shape": [2, 2, 10**9], "data_offsets": [0, 32 * 10**9]}}
+    record = {"format": 2, "settings": SETTINGS, "cells": {}}
+    content = json.dumps({"__metadata__": {"taskset": json.dumps(record)}, **header}).encode()
+    with path.open("wb") as file:
+        file.write(len(content).to_bytes(8, "little") + content)
+        file.truncate(8 + len(content) + 32 * 10**9)
+    with pytest.raises(UserError, match=r"32,000,000,000 bytes of parameters are above the limit of 1,073,741,824"):
+        load_taskset(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tasks": -1}, "'tasks' must be greater"), ({"tasks": 1e30}, "'tasks' must be a valid integer"),
+        ({"n_components": 2}, "'n_components'"), ({"n_components": []}, "'n_components'"),
+        ({"n_points": [0]}, r"'n_points\[0\]'"), ({"n_points": [10**9]}, "N=1,000,000,000 points in d=2 are above"),
+        ({"heldout_points": -1}, "'heldout_points'"), ({"covariance": "round"}, "isotropic, anisotropic"),
+        ({"dimension": 10**9}, "'dimension'"), ({"seed": 2**63}, "'seed'"), ({"seed": "1"}, "'seed'"),
+        ({"colour": 1}, "unknown key 'colour'"), ({"dimension": 3, "n_components": [60]}, "d=3, K=60"),
+        ({"dimension": 50_000, "tasks": 10**6, "n_points": [2]}, "above the limit of 1,073,741,824 bytes"),
+        ({"shifts": [{"kind": "wrong-k", "values": [1, -2]}]}, "leaves methods of K=2 no component"),
+        ({"shifts": [{"kind": "student-t", "values": [1e9]}]}, "at most 1000"),
+        ({"shifts": [{"kind": "meen", "values": [1]}]}, "did you mean 'mean'"),
+        ({"shifts": [{"kind": "mean", "values": [float("nan")]}]}, "is not a number"),
+        ({"shifts": [{"kind": "mean", "values": []}]}, r"shifts\[0\].values"),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_be_are_refused_in_one_line(change, message):
+    with pytest.raises(UserError, match=message) as error:
+        sample_taskset({**SETTINGS, **change})
+    assert "\n" not in str(error.value)
+
+
+def test_runs_of_tasks_with_heavy_tails_fit_in_memory_too(monkeypatch):
+    """A point of Student t noise takes as many normal numbers as it has degrees of freedom."""
+    monkeypatch.setattr(taskset_module, "CHUNK_NUMBERS", 40_000)
+    shifts = [{"kind": "student-t", "values": [1000, float("inf")]}]
+    made = sample_taskset({**SETTINGS, "n_components": [2], "n_points": [20], "tasks": 3, "shifts": shifts})
+    assert [len(list(cell.chunks())) for cell in made.cells] == [2, 1]

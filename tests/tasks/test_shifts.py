@@ -24,7 +24,7 @@ from tgmm.tasks.taskset import (
     save_taskset,
 )
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SEED = 77
 INDEX = torch.arange(400)
 SETTINGS = {
