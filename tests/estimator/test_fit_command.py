@@ -7,9 +7,8 @@ import pytest
 from estimator_inputs import CASES, load_labels, make_blobs, same_partition
 from typer.testing import CliRunner
 
-from tgmm.cli import app
+from tgmm.cli import app, register_commands
 from tgmm.cli.fit import parse_sizes
-from tgmm.cli.register import register_commands
 from tgmm.errors import UserError
 
 BLOBS = str(CASES / "blobs.csv")
@@ -18,7 +17,7 @@ BLOBS = str(CASES / "blobs.csv")
 @pytest.fixture(scope="module")
 def run():
     if not any(command.name == "fit" for command in app.registered_commands):
-        register_commands(app)
+        register_commands()
 
     def call(*arguments, fails=False):
         done = CliRunner().invoke(app, [str(argument) for argument in arguments])
