@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from tgmm.artefacts import NAMES
 from tgmm.figures import style
-from tgmm.figures.registry import FIGURES
 
 SHIFTED_METHODS = (
     "em", "spectral", "tgmm-components-n32", "tgmm-components", "tgmm-components-standardised", "em-oracle",
@@ -26,7 +27,12 @@ MEAN = [{"kind": "mean", "values": list(range(11))}]
 def drawn(kind: str, summary: pd.DataFrame, settings: dict, tables: dict | None = None):
     """The figure of a kind, drawn in the project's style."""
     with style.applied():
-        return FIGURES[kind].draw(summary, settings, tables or {})
+        return draw_of(kind)(summary, settings, tables or {})
+
+
+def draw_of(kind: str):
+    """The function that draws a kind of figure."""
+    return getattr(import_module(NAMES[kind].module), f"draw_{kind.replace('-', '_')}")
 
 
 def texts(figure) -> str:

@@ -12,9 +12,9 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from synthetic_scores import history, write_model
+from tgmm.artefacts import draw_figure
 from tgmm.errors import UserError
 from tgmm.figures import style
-from tgmm.figures.registry import draw_figure
 from tgmm.figures.training import caption_backbone_scale, caption_training_curves
 
 CURVE_FAMILIES = ["isotropic-d2-n128-components", "isotropic-d2-n128-matched", "isotropic-d8-n128-components"]

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from tgmm.columns import reads
 from tgmm.figures import style
 from tgmm.figures.data import (
     FAILED,
@@ -54,6 +55,7 @@ PAIRS = (
 )
 
 
+@reads()
 def draw_evaluator(summary: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw for every d a row of panels for the error and one for the log-likelihood, a column for each K."""
     names = [name for pair in PAIRS for name in (pair.corrected, pair.reference)] + ["dropped_reference"]

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
+from tgmm.columns import reads
 from tgmm.errors import UserError
 from tgmm.figures import style
 from tgmm.figures.data import fill, untrained_note
@@ -55,6 +56,7 @@ class ProbePanel:
     axis: str = "share"
 
 
+@reads(summary=COLUMNS, tables=COLUMNS)
 def draw_probes(measurements: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw eight panels for every family; a colour for each K.
 
@@ -224,6 +226,7 @@ def caption_probes(settings: dict) -> str:
 PICTURE_HEIGHT = 2.9
 
 
+@reads(summary=PICTURE_COLUMNS)
 def draw_probe_picture(rows: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw points by true responsibilities with EM's means on the left, by attention with the network's on the right.
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from tgmm.columns import reads
 from tgmm.errors import UserError
 from tgmm.figures.layout import Legend, grid_layout, plain_numbers
 from tgmm.figures.style import FILLED, INK, NEUTRAL, SERIES, SERIES_MARKERS, VERMILION
@@ -31,6 +32,7 @@ LEVEL = 1e-4
 FLOOR = 1e-9  # EM that has come to its fixed point in double precision differs by rounding only: not shown
 
 
+@reads(summary=EM_COLUMNS)
 def draw_theorem_em(measurements: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw the largest difference from EM against the hidden width, and at one width against the steps."""
     learnt = measurements[~measurements["exact"]]
@@ -127,6 +129,7 @@ def caption_theorem_em(settings: dict) -> str:
 ROUNDING = 2.2e-16
 
 
+@reads(summary=POWER_COLUMNS)
 def draw_theorem_power(measurements: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw the error of one block against d, with and without the offset, and the recovery of a component."""
     layout = grid_layout(2, 2, PANEL_HEIGHT, legend_rows=2, footer_rows=2, share_x=False)

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from seaborn import color_palette
 
+from tgmm.columns import reads
 from tgmm.errors import UserError
 from tgmm.figures.data import fill, split_family, untrained_note
 from tgmm.figures.layout import Legend, grid_layout, in_columns, label_log_axis, legend_handle, legend_of
@@ -59,6 +60,7 @@ def _write_count(value: float) -> str:
 CURVES_HEIGHT = 1.9
 
 
+@reads(summary=("seed",), tables=HISTORY_COLUMNS)
 def draw_training_curves(summary: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw validation ℓ2-error against tasks seen on logarithmic axes, a panel for each d, a line for each recipe."""
     panels: dict[int, dict[str, pd.DataFrame]] = {}
@@ -149,6 +151,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 
 
+@reads(summary=(), tables=SCALE_COLUMNS)
 def draw_backbone_scale(summary: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw the final validation error against the parameters, and the error against the computation so far.
 
