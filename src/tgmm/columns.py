@@ -32,3 +32,16 @@ STATISTICS = ["mean", "median", "low", "high", "quantile_90", "n_tasks", "n_fail
 SUMMARY_COLUMNS = [*CELL, *METHOD, "metric", *STATISTICS]
 
 ORACLE = "em-oracle"  # EM from the truth, the floor of likelihood methods
+SAMPLE_MEAN = "sample-mean"  # the trivial estimate
+# The methods that every network is compared with, task by task.
+BASELINES = ["em", "em-restarts", "spectral", ORACLE, SAMPLE_MEAN]
+
+
+def over(metric: str, baseline: str) -> str:
+    """Return the name under which the summary holds the ratio of a method's mean to a baseline's on the same tasks."""
+    return f"{metric} / {baseline}"
+
+
+def over_seeds(metric: str) -> str:
+    """Return the name under which the summary holds a metric's mean over several trainings of one recipe."""
+    return f"{metric}, all seeds"
