@@ -17,8 +17,7 @@ from sklearn.mixture import GaussianMixture
 from tgmm import metrics
 from tgmm.methods.em import EMSettings, estimate_em
 from tgmm.mixture import Mixture
-from tgmm.tasks.points import sample_points
-from tgmm.tasks.sampler import sample_mixtures
+from tgmm.tasks.sampler import sample_mixtures, sample_points
 
 
 def clocks() -> np.ndarray:

@@ -77,7 +77,7 @@ def test_the_plain_loop_and_the_reference_do_the_same_work(monkeypatch):
     plain, ours = PlainNetwork(settings), build_network(settings)
     assert plain.backbone.config._attn_implementation == "eager"
     assert count_parameters(plain) == count_parameters(ours) + settings.width  # GPT-2's vocabulary of one word
-    batch = TaskStream(1, 4, dimension=2, covariance="isotropic", n_components=(2, 3), longest=16).batch(0)
+    batch = TaskStream(1, 4, dimension=2, covariance="isotropic", n_components=(2, 3), n_points=16).batch(0)
     assert training_flops(plain, batch, "sorted") == pytest.approx(training_flops(ours, batch, "sorted"), rel=0.01)
 
 

@@ -17,8 +17,7 @@ from tgmm.methods import em
 from tgmm.methods.em import EMSettings, estimate_em, fit_em, run_em, run_em_steps
 from tgmm.methods.initial import start_mixtures
 from tgmm.mixture import Mixture
-from tgmm.tasks.points import sample_points
-from tgmm.tasks.sampler import sample_mixtures
+from tgmm.tasks.sampler import sample_mixtures, sample_points
 
 COVARIANCES = ("isotropic", "anisotropic")
 

@@ -144,6 +144,6 @@ def test_rescaling_a_mixture_moves_its_density(make_mixture):
 
 @pytest.mark.parametrize("covariance", ["isotropic", "anisotropic"])
 def test_the_typical_spread_is_that_of_training_tasks(covariance):
-    batch = TaskStream(5, 800, dimension=3, covariance=covariance, n_components=(3,), longest=256).batch(0)
+    batch = TaskStream(5, 800, dimension=3, covariance=covariance, n_components=(3,), n_points=256).batch(0)
     spread = (batch.points - batch.points.mean(1, keepdim=True)).square().mean().sqrt()
     assert typical_spread(3, 3, covariance) == pytest.approx(float(spread), rel=0.03)

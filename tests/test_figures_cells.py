@@ -19,7 +19,7 @@ from tgmm.figures.footnotes import NOTE_LENGTH, fill
 from tgmm.figures.horizontal_axis import axis_of, shift_axis
 from tgmm.figures.metric_text import METRIC_TEXTS, metric_text
 from tgmm.figures.shift_text import SHIFT_TEXTS, shift_text
-from tgmm.tasks.shift_values import SHIFTS as SHIFTS_OF_TASKS
+from tgmm.tasks.shifts import SHIFTS as SHIFTS_OF_TASKS
 
 SHIFTS = [
     {"kind": "wrong-k", "values": [-1, 0, 1]},

@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 
 from tgmm.errors import UserError
 from tgmm.loss_kinds import LOSSES
-from tgmm.losses import EARLY_WEIGHT, loss_terms, permute, training_loss
+from tgmm.losses import EARLY_WEIGHT, loss_terms, training_loss
 from tgmm.mixture import Mixture
 from tgmm.models.estimate import LogEstimate
 from tgmm.tasks.sampler import sample_mixtures
@@ -88,7 +88,7 @@ def test_single_precision_matches_as_double_does():
 def test_a_relabelled_perfect_estimate_has_no_squared_error_and_the_weights_entropy(orders):
     truth = padded_truth("anisotropic")
     full = torch.tensor([[*order, *range(len(order), 5)] for order in orders])
-    estimate = permute(perfect_estimate(truth), full)
+    estimate = perfect_estimate(truth).permute_components(full)
     terms = loss_terms(estimate, truth, COUNTS, "matched")
     entropy = torch.special.entr(truth.weights).sum(1)
     assert (terms.means == 0.0).all()
@@ -100,7 +100,7 @@ def test_a_relabelled_perfect_estimate_has_no_squared_error_and_the_weights_entr
 
 def test_the_sorted_loss_punishes_a_relabelled_perfect_estimate():
     truth = padded_truth()
-    flipped = permute(perfect_estimate(truth), torch.tensor([[1, 0, 2, 3, 4]] * len(COUNTS)))
+    flipped = perfect_estimate(truth).permute_components(torch.tensor([[1, 0, 2, 3, 4]] * len(COUNTS)))
     assert (loss_terms(flipped, truth, COUNTS, "matched").means == 0).all()
     assert (loss_terms(flipped, truth, COUNTS, "sorted").means > 0.5).all()
     assert (loss_terms(perfect_estimate(truth), truth, COUNTS, "sorted").means == 0).all()

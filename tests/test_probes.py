@@ -26,10 +26,8 @@ from tgmm.models.cross import SMALLEST_SHARE, ScatterAttention
 from tgmm.models.network import build_network
 from tgmm.models.settings import NetworkSettings
 from tgmm.probes import measure, picture
-from tgmm.probes.linear import fit_probe
-from tgmm.probes.quantities import correlation, cosine, em_path, over_points, parameter_vector, without
-from tgmm.probes.tasks import FIT, TEST, align, load_networks, trace_tasks
-from tgmm.probes.trace import Trace, trace_network
+from tgmm.probes.measure import correlation, cosine, em_path, fit_probe, over_points, parameter_vector, without
+from tgmm.probes.trace import FIT, TEST, Trace, align, load_networks, trace_network, trace_tasks
 
 FAMILY = "isotropic-d2-n16-components"
 SETTINGS = {

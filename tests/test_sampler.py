@@ -15,8 +15,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from tgmm.counter_random import random_uniform
 from tgmm.errors import UserError
 from tgmm.mixture import Mixture
-from tgmm.tasks.points import sample_points
-from tgmm.tasks.sampler import largest_cosine, sample_component_counts, sample_length, sample_mixtures
+from tgmm.tasks.sampler import largest_cosine, sample_component_counts, sample_length, sample_mixtures, sample_points
 
 SEED = 20250511
 SIZES = st.sampled_from([2, 3, 4, 5])

@@ -14,11 +14,15 @@ from scipy import stats
 
 from tgmm.errors import UserError
 from tgmm.study import read_config, study_from_config
-from tgmm.tasks.points import OUTLIER_RANGE, sample_points
-from tgmm.tasks.sampler import COSINE_LIMIT, largest_cosine, sample_mixtures
-from tgmm.tasks.shift_values import SHIFTS
-from tgmm.tasks.shifts import Shift, sample_shifted_mixtures, sample_shifted_points
-from tgmm.tasks.taskset import load_taskset, sample_taskset, save_taskset
+from tgmm.tasks.sampler import COSINE_LIMIT, OUTLIER_RANGE, largest_cosine, sample_mixtures, sample_points
+from tgmm.tasks.shifts import SHIFTS, Shift
+from tgmm.tasks.taskset import (
+    load_taskset,
+    sample_shifted_mixtures,
+    sample_shifted_points,
+    sample_taskset,
+    save_taskset,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 SEED = 77

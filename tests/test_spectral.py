@@ -17,8 +17,7 @@ from tgmm.methods.spectral import (
     tensor_power_method,
 )
 from tgmm.mixture import Mixture
-from tgmm.tasks.points import sample_points
-from tgmm.tasks.sampler import sample_mixtures
+from tgmm.tasks.sampler import sample_mixtures, sample_points
 
 
 def population_moments(truth: Mixture, variance: torch.Tensor):

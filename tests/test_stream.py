@@ -25,7 +25,7 @@ COVARIANCES = ("isotropic", "anisotropic")
 
 
 def stream(seed: int = SEED, size: int = 8, **changes: Any) -> TaskStream:
-    values = {"dimension": 2, "covariance": "isotropic", "n_components": (2, 3, 4, 5), "longest": 32, **changes}
+    values = {"dimension": 2, "covariance": "isotropic", "n_components": (2, 3, 4, 5), "n_points": 32, **changes}
     return TaskStream(seed, size, **values)
 
 
@@ -50,7 +50,7 @@ def assert_same(first: TaskBatch, second: TaskBatch) -> None:
 @settings(max_examples=15)
 def test_a_batch_does_not_depend_on_where_one_starts_or_what_was_drawn_before(seed, size, covariance, numbers):
     """A training that is resumed at any step sees the tasks that it would have seen."""
-    changes = {"covariance": covariance, "dimension": 8, "longest": 6}
+    changes = {"covariance": covariance, "dimension": 8, "n_points": 6}
     used = stream(seed, size, **changes)
     for number in numbers:
         assert_same(used.batch(number), stream(seed, size, **changes).batch(number))
@@ -86,7 +86,7 @@ def test_a_task_is_that_of_its_index():
 
 def test_no_two_batches_share_noise():
     """Neither within a draw nor from one draw to the next."""
-    running = stream(size=4, longest=16)
+    running = stream(size=4, n_points=16)
     noise = []
     for number in range(2 * running.steps + 2):
         batch = running.batch(number)
@@ -121,7 +121,7 @@ def test_a_slice_of_a_batch_is_its_tasks():
 )  # fmt: skip
 def test_every_batch_is_padded_to_the_largest_size(size, choices, covariance, number, at_once):
     with patch.dict(module.NUMBERS_AT_ONCE, cpu=at_once):
-        running = stream(size=size, n_components=choices, covariance=covariance, dimension=8, longest=6)
+        running = stream(size=size, n_components=choices, covariance=covariance, dimension=8, n_points=6)
     batch = running.batch(number)
     assert batch.mixture.n_components == max(choices)
     used = torch.arange(max(choices)) < batch.n_components[:, None]
@@ -134,7 +134,7 @@ def test_every_batch_is_padded_to_the_largest_size(size, choices, covariance, nu
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_small_batches_are_drawn_together_until_every_size_is_among_them(monkeypatch, size):
     monkeypatch.setitem(module.NUMBERS_AT_ONCE, "cpu", 1)
-    running = stream(size=size, dimension=8, longest=6)
+    running = stream(size=size, dimension=8, n_points=6)
     assert all(running.batch(number).mixture.n_components == 5 for number in range(60))
 
 
@@ -150,7 +150,7 @@ def test_a_batch_beyond_the_memory_of_a_draw_is_drawn_alone(monkeypatch):
 
 @pytest.mark.parametrize("choices", [(2, 3, 4, 5), (3,), (2, 5, 7)])
 def test_every_size_is_seen_equally_often_in_every_place_of_a_batch(choices):
-    running = stream(size=6, n_components=choices, longest=4, dimension=8)
+    running = stream(size=6, n_components=choices, n_points=4, dimension=8)
     counts = torch.stack([running.batch(number).n_components for number in range(200)])
     found = torch.stack([(counts == choice).sum() for choice in choices])
     assert (found - 1200 / len(choices)).abs().max() <= 1
@@ -161,7 +161,7 @@ def test_every_size_is_seen_equally_often_in_every_place_of_a_batch(choices):
 
 @pytest.mark.parametrize("longest", [9, 32])
 def test_lengths_are_uniform_from_half_to_the_longest(longest):
-    running = stream(size=1, longest=longest, n_components=(2,), dimension=8)
+    running = stream(size=1, n_points=longest, n_components=(2,), dimension=8)
     lengths = [running.batch(number).points.shape[1] for number in range(1500)]
     shortest = (longest + 1) // 2
     assert (min(lengths), max(lengths)) == (shortest, longest)
@@ -184,7 +184,7 @@ def test_means_pass_the_cosine_filter_and_the_other_bounds(dimension):
 @pytest.mark.parametrize("covariance", COVARIANCES)
 def test_points_have_the_moments_of_their_mixture(covariance):
     """First and second moments and third central ones of every task, in units of their standard errors."""
-    batch = stream(size=40, longest=8000, dimension=3, covariance=covariance).batch(0)
+    batch = stream(size=40, n_points=8000, dimension=3, covariance=covariance).batch(0)
     mixture, points = batch.mixture.to(torch.float64), batch.points.double()
     deviations = torch.ones_like(mixture.means) if covariance == "isotropic" else mixture.standard_deviations
     weights = mixture.weights[..., None]
@@ -208,7 +208,7 @@ def test_points_have_the_moments_of_their_mixture(covariance):
 
 @pytest.mark.parametrize("covariance", COVARIANCES)
 def test_the_noise_of_a_point_is_normal_and_its_component_drawn_with_the_weights(covariance):
-    batch = stream(size=4, longest=6000, dimension=32, n_components=(3,), covariance=covariance).batch(0)
+    batch = stream(size=4, n_points=6000, dimension=32, n_components=(3,), covariance=covariance).batch(0)
     for task, (weights, means) in enumerate(zip(batch.mixture.weights, batch.mixture.means, strict=True)):
         isotropic = covariance == "isotropic"
         scales = torch.ones_like(means) if isotropic else batch.mixture.standard_deviations[task]
@@ -252,7 +252,7 @@ def test_without_axes_there_are_none():
 @pytest.mark.gpu
 @pytest.mark.parametrize("covariance", COVARIANCES)
 def test_cuda_draws_other_points_of_the_same_mixtures(covariance):
-    here, there = (stream(covariance=covariance, longest=2000, device=device) for device in ("cpu", "cuda"))
+    here, there = (stream(covariance=covariance, n_points=2000, device=device) for device in ("cpu", "cuda"))
     for number in (0, 5):
         one, other = here.batch(number), there.batch(number)
         assert other.points.is_cuda
@@ -260,4 +260,4 @@ def test_cuda_draws_other_points_of_the_same_mixtures(covariance):
         assert torch.equal(one.mixture.means, other.mixture.means.cpu())
         assert torch.equal(one.n_components, other.n_components.cpu())
         assert (one.points.mean(1) - other.points.cpu().mean(1)).abs().max() < 1.0
-    assert_same(there.batch(0), stream(covariance=covariance, longest=2000, device="cuda").batch(0))
+    assert_same(there.batch(0), stream(covariance=covariance, n_points=2000, device="cuda").batch(0))

@@ -23,7 +23,7 @@ MASKED = -1e9
 
 
 def tasks(covariance: str = "isotropic", size: int = 7, dimension: int = 3, seed: int = 1) -> TaskBatch:
-    sizes = {"dimension": dimension, "n_components": (2, 3, 4, 5), "longest": 60}
+    sizes = {"dimension": dimension, "n_components": (2, 3, 4, 5), "n_points": 60}
     batch = TaskStream(seed, size, covariance=covariance, **sizes).batch(0)
     return TaskBatch(batch.mixture.to(torch.float64), batch.points.double(), batch.n_components)
 
@@ -211,7 +211,7 @@ def test_a_network_is_trained_by_every_loss_in_every_precision(kind, unrolled, p
     torch.manual_seed(0)
     settings = NetworkSettings("components", 4, covariance=covariance, width=16, blocks=2, heads=2, axes=5)
     network = build_network(settings)
-    sizes = {"dimension": 4, "n_components": (2, 3, 4, 5), "longest": 20}
+    sizes = {"dimension": 4, "n_components": (2, 3, 4, 5), "n_points": 20}
     batch = TaskStream(1, 8, covariance=covariance, **sizes).batch(0)
     losses = []
     for enabled in (False, precision == torch.bfloat16):

@@ -17,8 +17,8 @@ from torch import Tensor
 from tgmm.errors import unknown_name
 from tgmm.loss_kinds import LOSSES
 from tgmm.metrics import best_permutation, pairwise_errors
-from tgmm.mixture import Mixture, component_log_densities
-from tgmm.models.estimate import LogEstimate, component_mask, joined
+from tgmm.mixture import Mixture, component_log_densities, concatenate
+from tgmm.models.estimate import LogEstimate, component_mask
 from tgmm.tasks.stream import TaskBatch
 
 EARLY_WEIGHT = 0.3
@@ -70,7 +70,7 @@ def training_loss(
         estimates = [*estimates, em_steps(estimates[-1], batch.points, batch.n_components, unrolled)]
     copies = len(estimates)
     terms = loss_terms(
-        joined(estimates), batch.mixture.map(lambda tensor: _repeated(tensor, copies)),
+        concatenate(estimates), batch.mixture.map(lambda tensor: _repeated(tensor, copies)),
         _repeated(batch.n_components, copies), kind, _repeated(batch.points, copies) if kind in FITTING else None,
     )  # fmt: skip
     means = terms.total.unflatten(0, (-1, tasks)).mean(1)
@@ -105,7 +105,7 @@ def loss_terms(
     if kind == "likelihood":
         return LossTerms(zero, zero, zero, likelihood)
     if kind != "sorted":
-        estimate = permute(estimate, component_order(estimate, truth, unused))
+        estimate = estimate.permute_components(component_order(estimate, truth, unused))
     cross_entropy = -(truth.weights * estimate.log_weights.masked_fill(unused, 0.0)).sum(1)
     scales = zero
     if truth.standard_deviations is not None and estimate.standard_deviations is not None:
@@ -119,17 +119,6 @@ def component_order(estimate: LogEstimate, truth: Mixture, unused: Tensor) -> Te
     cost = pairwise_errors(estimate.mixture(), truth).detach()
     cost = cost.masked_fill(unused[:, :, None] & unused[:, None, :], 0.0)
     return best_permutation(cost.masked_fill(unused[:, :, None] ^ unused[:, None, :], IMPOSSIBLE))
-
-
-def permute(estimate: LogEstimate, order: Tensor) -> LogEstimate:
-    """The estimate whose k-th component is this one's ``order[:, k]``-th."""
-    wide = order[:, :, None].expand_as(estimate.means)
-    scales = estimate.standard_deviations
-    return LogEstimate(
-        estimate.log_weights.gather(1, order),
-        estimate.means.gather(1, wide),
-        None if scales is None else scales.gather(1, wide),
-    )
 
 
 def em_steps(estimate: LogEstimate, points: Tensor, n_components: Tensor, steps: int) -> LogEstimate:

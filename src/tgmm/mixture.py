@@ -7,16 +7,49 @@ components and points are laid out (B, K, N), which keeps the points contiguous 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
 
 LOG_2PI = math.log(2.0 * math.pi)
+Parameters = TypeVar("Parameters", bound="ComponentParameters")
+
+
+class ComponentParameters:
+    """What dataclasses of tensors over tasks and components (B, K, ...) have in common; a field may be None."""
+
+    def map(self, function) -> Self:
+        """The same with ``function`` applied to every tensor."""
+        return type(self)(*(None if tensor is None else function(tensor) for tensor in self.tensors()))
+
+    def tensors(self) -> list[Tensor | None]:
+        """The tensors in the order of the fields."""
+        return [getattr(self, field.name) for field in fields(self)]
+
+    def to(self, *args, **kwargs) -> Self:
+        """As ``Tensor.to``, for every tensor."""
+        return self.map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def __getitem__(self, tasks) -> Self:
+        """The tasks selected by an index, slice or mask along the batch axis."""
+        return self.map(lambda tensor: tensor[tasks])
+
+    def permute_components(self, order: Tensor) -> Self:
+        """The same with its ``order[:, k]``-th component as the k-th.
+
+        Parameters
+        ----------
+        order : Tensor (B, K) of int64, a permutation in every row.
+        """
+        return self.map(
+            lambda tensor: tensor.gather(1, order if tensor.ndim == 2 else order[:, :, None].expand_as(tensor))
+        )
 
 
 @dataclass(frozen=True)
-class Mixture:
+class Mixture(ComponentParameters):
     """Parameters of ``B`` mixtures, p(x) = sum_k weights_k N(x; means_k, diag(standard_deviations_k^2)).
 
     Attributes
@@ -42,44 +75,11 @@ class Mixture:
     def dimension(self) -> int:
         return self.means.shape[2]
 
-    def map(self, function) -> Mixture:
-        """The mixture with ``function`` applied to every tensor."""
-        scales = self.standard_deviations
-        return Mixture(function(self.weights), function(self.means), None if scales is None else function(scales))
 
-    def to(self, *args, **kwargs) -> Mixture:
-        """As ``Tensor.to``, for every tensor."""
-        return self.map(lambda tensor: tensor.to(*args, **kwargs))
-
-    def __getitem__(self, tasks) -> Mixture:
-        """The tasks selected by an index, slice or mask along the batch axis."""
-        return self.map(lambda tensor: tensor[tasks])
-
-    def permute_components(self, order: Tensor) -> Mixture:
-        """The mixture whose k-th component is this one's ``order[:, k]``-th.
-
-        Parameters
-        ----------
-        order : Tensor (B, K) of int64, a permutation in every row.
-        """
-        wide = order[:, :, None].expand(-1, -1, self.dimension)
-        scales = self.standard_deviations
-        return replace(
-            self,
-            weights=self.weights.gather(1, order),
-            means=self.means.gather(1, wide),
-            standard_deviations=None if scales is None else scales.gather(1, wide),
-        )
-
-
-def concatenate(mixtures: list[Mixture]) -> Mixture:
-    """The tasks of several mixtures of equal K and d, one after the other."""
-    scales = [mixture.standard_deviations for mixture in mixtures]
-    return Mixture(
-        torch.cat([mixture.weights for mixture in mixtures]),
-        torch.cat([mixture.means for mixture in mixtures]),
-        None if scales[0] is None else torch.cat(scales),
-    )
+def concatenate(parts: list[Parameters]) -> Parameters:
+    """The tasks of several mixtures (or network outputs) of equal K and d, one after the other."""
+    tensors = zip(*(part.tensors() for part in parts), strict=True)
+    return type(parts[0])(*(None if several[0] is None else torch.cat(several) for several in tensors))
 
 
 def rescaled(mixture: Mixture, factor: Tensor | float, offset: Tensor | float) -> Mixture:

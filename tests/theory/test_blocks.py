@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from tgmm.theory.blocks import Attention, Block, Perceptron, SlotNorm, Transformer
-from tgmm.theory.maps import ExactUnits
-from tgmm.theory.theorem_em import build_em_transformer
-from tgmm.theory.theorem_power import build_power_transformer
+from tgmm.theory.blocks import Attention, Block, ExactUnits, Perceptron, SlotNorm, Transformer
+from tgmm.theory.em import build_em_transformer
+from tgmm.theory.power import build_power_transformer
 
 STANDARD_MODULES = {
     Transformer, Block, Attention, Perceptron, SlotNorm, nn.Linear, nn.ReLU, nn.Softmax, nn.RMSNorm, nn.Identity,

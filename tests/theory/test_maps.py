@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from tgmm.theory.maps import LOG_ZERO, HiddenUnits, chord_half_square, chord_logarithm, chord_logit, largest_even
+from tgmm.theory.blocks import LOG_ZERO, HiddenUnits, chord_half_square, chord_logarithm, chord_logit, largest_even
 
 
 @pytest.mark.parametrize(

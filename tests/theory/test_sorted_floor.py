@@ -19,12 +19,21 @@ from tgmm.errors import UserError
 from tgmm.methods.em import EMSettings, estimate_em
 from tgmm.metrics import l2_error, mean_error, weight_error
 from tgmm.mixture import Mixture
-from tgmm.tasks.points import sample_points
-from tgmm.tasks.sampler import sample_mixtures
-from tgmm.theory.label_posterior import LabelPosterior, log_dirichlet, log_prior, log_weight_prior
-from tgmm.theory.sorted_estimate import known_labels_estimate, sorted_mean
-from tgmm.theory.sorted_floor import estimate_sorted, measure_sorted_floor
-from tgmm.theory.sorted_importance import draw_label_posteriors, importance_estimate, log_permanent, log_proposal
+from tgmm.tasks.sampler import sample_mixtures, sample_points
+from tgmm.theory.sorted_floor import (
+    LabelPosterior,
+    draw_label_posteriors,
+    estimate_sorted,
+    importance_estimate,
+    known_labels_estimate,
+    log_dirichlet,
+    log_permanent,
+    log_prior,
+    log_proposal,
+    log_weight_prior,
+    measure_sorted_floor,
+    sorted_mean,
+)
 
 
 @pytest.fixture

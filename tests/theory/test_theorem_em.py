@@ -9,8 +9,14 @@ import torch
 from tgmm.errors import UserError
 from tgmm.methods.em import run_em_steps
 from tgmm.mixture import Mixture
-from tgmm.theory.measure_em import largest_differences, measure_em, sample_em_tasks
-from tgmm.theory.theorem_em import build_em_transformer, em_trajectory, run_em_transformer
+from tgmm.theory.em import (
+    build_em_transformer,
+    em_trajectory,
+    largest_differences,
+    measure_em,
+    run_em_transformer,
+    sample_em_tasks,
+)
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,16 @@ from theory_reference import cubic_map
 from tgmm.errors import UserError
 from tgmm.methods import spectral as package_spectral
 from tgmm.metrics import match
-from tgmm.theory.measure_em import largest_differences
-from tgmm.theory.spectral import (
+from tgmm.theory.em import largest_differences
+from tgmm.theory.power import (
+    build_power_transformer,
     classical_power_iteration,
     decompose,
     estimate_spectral,
     network_power_iteration,
+    power_trajectory,
+    run_power_transformer,
 )
-from tgmm.theory.theorem_power import build_power_transformer, power_trajectory, run_power_transformer
 
 
 def random_case(n_tasks, dimension, seed=0):

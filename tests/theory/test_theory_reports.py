@@ -10,10 +10,9 @@ from typer.testing import CliRunner
 from tgmm.cli.theory import app
 from tgmm.errors import UserError
 from tgmm.figures import style, theorem_em, theorem_power
-from tgmm.theory.measure_em import measure_em
-from tgmm.theory.measure_power import measure_power
-from tgmm.theory.sizes import network_sizes
-from tgmm.theory.slope import fitted_slope
+from tgmm.theory.em import measure_em
+from tgmm.theory.power import measure_power
+from tgmm.theory.report import fitted_slope, network_sizes
 
 
 def test_sizes_follow_the_claims():

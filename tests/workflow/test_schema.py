@@ -108,8 +108,7 @@ def test_metrics_are_those_of_the_scores():
 
 
 def test_shifts_are_those_of_the_tasks():
-    from tgmm.tasks.shift_values import SHIFTS
-    from tgmm.tasks.shifts import FILTERS
+    from tgmm.tasks.shifts import FILTERS, SHIFTS
 
     shift = DEFINITIONS["shift"]["properties"]
     assert set(shift["kind"]["enum"]) == set(SHIFTS) - {"none"}

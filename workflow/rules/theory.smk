@@ -1,7 +1,7 @@
 # Measurements of the executable theorems: constructed transformers beside the algorithms that they carry out.
 MEASUREMENTS = [f"{STUDY.results}/theory/{name}.csv" for name in STUDY.measurements]
 
-THEORY_MODULES = {"em": "measure_em", "power": "measure_power", "sizes": "sizes", "sorted-floor": "sorted_floor"}
+THEORY_MODULES = {"em": "em", "power": "power", "sizes": "report", "sorted-floor": "sorted_floor"}
 
 
 rule theory:

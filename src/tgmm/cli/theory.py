@@ -29,9 +29,8 @@ def em(
 ) -> None:
     """Theorem 1: EM steps by a constructed transformer beside EM, on a random mixture."""
     from tgmm.methods.em import run_em_steps
-    from tgmm.theory.measure_em import largest_differences, sample_em_tasks
+    from tgmm.theory.em import build_em_transformer, largest_differences, run_em_transformer, sample_em_tasks
     from tgmm.theory.report import print_mixtures, print_network
-    from tgmm.theory.theorem_em import build_em_transformer, run_em_transformer
 
     kind = "overlapping" if overlapping else "separated"
     data, start = sample_em_tasks(kind, d, k, n_tasks=1, n_points=points, seed=seed)
@@ -51,10 +50,9 @@ def power(
     seed: SeedOption = 2505,
 ) -> None:
     """Theorem 2: cubic power iterations by a constructed transformer, alone and inside the spectral method."""
-    from tgmm.theory.measure_em import largest_differences
-    from tgmm.theory.measure_power import compare_decompositions, compare_spectral
+    from tgmm.theory.em import largest_differences
+    from tgmm.theory.power import build_power_transformer, compare_decompositions, compare_spectral
     from tgmm.theory.report import print_components, print_mixtures, print_network
-    from tgmm.theory.theorem_power import build_power_transformer
 
     print_network(build_power_transformer(d, steps))
     true, found = compare_decompositions(d, steps, seed)
@@ -80,9 +78,9 @@ def measure(
     Figures and tables read what this writes.
     """
     from tgmm.files import write_atomically
-    from tgmm.theory.measure_em import measure_em
-    from tgmm.theory.measure_power import measure_power
-    from tgmm.theory.sizes import network_sizes
+    from tgmm.theory.em import measure_em
+    from tgmm.theory.power import measure_power
+    from tgmm.theory.report import network_sizes
     from tgmm.theory.sorted_floor import measure_sorted_floor
 
     if what not in MEASUREMENTS:

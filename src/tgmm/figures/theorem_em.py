@@ -16,7 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from tgmm.errors import UserError
 from tgmm.figures.frame import make_frame
 from tgmm.figures.palette import BLUE, INK, NEUTRAL, ORANGE, PURPLE, VERMILION
-from tgmm.theory.slope import fitted_slope
+from tgmm.theory.report import fitted_slope
 
 COLUMNS = ("mixtures", "d", "K", "L", "W", "copies", "exact", "N", "n_tasks", "seed", "median", "largest")
 COLORS = (BLUE, ORANGE, VERMILION, PURPLE)

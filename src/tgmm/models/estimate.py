@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tgmm.mixture import Mixture
+from tgmm.mixture import ComponentParameters, Mixture
 from tgmm.models.settings import NetworkSettings
 
 
 @dataclass(frozen=True)
-class LogEstimate:
+class LogEstimate(ComponentParameters):
     """Estimated parameters, K padded to the network's largest.
 
     Attributes
@@ -29,13 +29,6 @@ class LogEstimate:
     means: Tensor
     standard_deviations: Tensor | None = None
 
-    def map(self, function) -> LogEstimate:
-        """The estimate with ``function`` applied to every tensor."""
-        scales = self.standard_deviations
-        return LogEstimate(
-            function(self.log_weights), function(self.means), None if scales is None else function(scales)
-        )
-
     def split(self) -> list[LogEstimate]:
         """The estimates that are stacked in this one."""
         return [self.map(lambda tensor, position=position: tensor[position]) for position in range(len(self.means))]
@@ -47,16 +40,6 @@ class LogEstimate:
         return Mixture(
             self.log_weights[:, kept].exp(), self.means[:, kept], None if scales is None else scales[:, kept]
         )
-
-
-def joined(estimates: list[LogEstimate]) -> LogEstimate:
-    """The tasks of several estimates, one after the other."""
-    scales = [estimate.standard_deviations for estimate in estimates]
-    return LogEstimate(
-        torch.cat([estimate.log_weights for estimate in estimates]),
-        torch.cat([estimate.means for estimate in estimates]),
-        None if scales[0] is None else torch.cat(scales),
-    )
 
 
 def component_mask(n_components: Tensor, largest: int) -> Tensor:

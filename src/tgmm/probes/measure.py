@@ -35,6 +35,7 @@ a block's read-out names the components in another order than the last block's.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +46,17 @@ from torch import Tensor
 
 from tgmm.bootstrap import bootstrap_interval
 from tgmm.errors import UserError
-from tgmm.methods.em import EMSettings, estimate_em
+from tgmm.methods.em import EMSettings, estimate_em, run_em_steps
 from tgmm.metrics import l2_error, mean_error, weight_error
-from tgmm.mixture import responsibilities
-from tgmm.probes.linear import fit_probe
-from tgmm.probes.quantities import correlation, cosine, em_path, over_points, parameter_vector, without
-from tgmm.probes.tasks import FIT, TEST, TracedTasks, load_networks, trace_tasks
+from tgmm.mixture import Mixture, responsibilities
+from tgmm.probes.trace import FIT, TEST, TracedTasks, load_networks, trace_tasks
 
 SETTINGS = ("family", "covariance", "dimension", "n_components", "longest", "tasks", "em_steps", "bootstrap", "seed")
 LABELS = ("quantity", "variant", "reference", "layer", "head", "best", "K")
 STATISTICS = ("mean", "median", "low", "high", "n_tasks")
 COLUMNS = ("scale", "family", "covariance", "d", "N", "seed", *LABELS, *STATISTICS)
+PENALTIES = tuple(10.0**power for power in range(-6, 2))  # of the mean squared error of standardised features
+VALIDATION_SHARE = 0.25
 Row = dict[str, Any]
 
 
@@ -216,3 +217,110 @@ def _statistics(values: np.ndarray, settings: dict[str, Any]) -> Row:
     return {
         "mean": values.mean(), "median": np.median(values), "low": low[0], "high": high[0], "n_tasks": len(values),
     }  # fmt: skip
+
+
+# --- linear probes: ridge regression from hidden tokens to parameters (Alain and Bengio 2016), in closed form -------
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """An affine map from features to targets.
+
+    Attributes
+    ----------
+    centre, scale : Tensors (F,), by which features are standardised.
+    coefficients : Tensor (F, T).
+    intercept : Tensor (T,).
+    penalty : the penalty that was chosen.
+    """
+
+    centre: Tensor
+    scale: Tensor
+    coefficients: Tensor
+    intercept: Tensor
+    penalty: float
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Predictions (..., T) from features (..., F)."""
+        return (features.double() - self.centre) / self.scale @ self.coefficients + self.intercept
+
+
+def fit_probe(features: Tensor, targets: Tensor) -> LinearProbe:
+    """A probe for the tokens of all tasks; the penalty is that of least error on the last quarter of the tasks.
+
+    Parameters
+    ----------
+    features : Tensor (B, K, F), the tokens of B tasks.
+    targets : Tensor (B, K, T).
+    """
+    split = round(len(features) * (1.0 - VALIDATION_SHARE))
+    held, true = features[split:].flatten(0, 1), targets[split:].flatten(0, 1)
+    probes = [fit_ridge(features[:split].flatten(0, 1), targets[:split].flatten(0, 1), size) for size in PENALTIES]
+    best = min(probes, key=lambda probe: (probe(held) - true).square().mean().item())
+    return fit_ridge(features.flatten(0, 1), targets.flatten(0, 1), best.penalty)
+
+
+def fit_ridge(features: Tensor, targets: Tensor, penalty: float) -> LinearProbe:
+    """Minimise the mean squared error plus ``penalty`` times the squared coefficients of standardised features.
+
+    Parameters
+    ----------
+    features : Tensor (n, F).
+    targets : Tensor (n, T).
+    """
+    features, targets = features.double(), targets.double()
+    centre, scale = features.mean(0), features.std(0).clamp_min(1e-12)
+    standard, intercept = (features - centre) / scale, targets.mean(0)
+    gram = standard.mT @ standard / len(standard)
+    gram.diagonal().add_(penalty)
+    coefficients = torch.linalg.solve(gram, standard.mT @ (targets - intercept) / len(standard))
+    return LinearProbe(centre, scale, coefficients, intercept, penalty)
+
+
+# --- quantities, each a number a task ---------------------------------------------------------------------------------
+
+
+def correlation(attention: Tensor, reference: Tensor) -> Tensor:
+    """Pearson's correlation over the components and points of each task, (B, H); zero where either is constant.
+
+    Parameters
+    ----------
+    attention : Tensor (B, H, K, N).
+    reference : Tensor (B, K, N).
+    """
+    attention = attention.double().flatten(2)
+    reference = reference.double().flatten(1)[:, None].expand_as(attention)
+    attention = attention - attention.mean(2, keepdim=True)
+    reference = reference - reference.mean(2, keepdim=True)
+    product = attention.norm(dim=2) * reference.norm(dim=2)
+    return torch.where(product > 0, (attention * reference).sum(2) / product.clamp_min(1e-300), 0.0)
+
+
+def over_points(responsibilities: Tensor) -> Tensor:
+    """Each component's responsibilities as shares of their sum over the points, what EM's M-step weights points by."""
+    return responsibilities / responsibilities.sum(2, keepdim=True).clamp_min(1e-300)
+
+
+def em_path(start: Mixture, points: Tensor, steps: int) -> list[Mixture]:
+    """The mixtures after 0, 1, ..., ``steps`` EM steps from a start."""
+    path = [start]
+    for _ in range(steps):
+        path.append(run_em_steps(path[-1], points.double(), 1))
+    return path
+
+
+def parameter_vector(mixture: Mixture) -> Tensor:
+    """Means and weights as one vector (B, K (d + 1)), in which squared distances add up as in the l2-error."""
+    means = mixture.means / mixture.dimension**0.5
+    return torch.cat([means.flatten(1), mixture.weights], dim=1)
+
+
+def cosine(first: Tensor, second: Tensor) -> Tensor:
+    """Cosine of the angle between two vectors of each task, (B,)."""
+    return torch.nn.functional.cosine_similarity(first, second, dim=1, eps=1e-12)
+
+
+def without(vectors: Tensor, direction: Tensor) -> Tensor:
+    """The part (B, P) of each task's vector that is orthogonal to a direction (B, P)."""
+    unit = torch.nn.functional.normalize(direction, dim=1, eps=1e-12)
+    return vectors - (vectors * unit).sum(1, keepdim=True) * unit

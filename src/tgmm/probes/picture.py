@@ -16,8 +16,8 @@ from torch import Tensor
 from tgmm.errors import UserError
 from tgmm.metrics import l2_error
 from tgmm.mixture import Mixture, responsibilities
-from tgmm.probes.quantities import em_path
-from tgmm.probes.tasks import TracedTasks
+from tgmm.probes.measure import em_path
+from tgmm.probes.trace import TracedTasks
 
 COLUMNS = (
     "scale", "family", "seed", "d", "K", "N", "task_id", "l2_error", "block", "head",
@@ -39,10 +39,10 @@ def picture_table(tests: list[TracedTasks], table: pd.DataFrame, settings: dict[
     table : the measurements, both from :func:`tgmm.probes.measure.measure_probes`.
     settings : the same settings.
     """
-    count = settings.get("picture_components", DEFAULT_COMPONENTS)
-    found = [test for test in tests if test.n_components == count]
+    n_components = settings.get("picture_components", DEFAULT_COMPONENTS)
+    found = [test for test in tests if test.n_components == n_components]
     if settings["dimension"] != 2 or not found:
-        raise UserError(f"a picture needs tasks with d = 2 and K = {count}")
+        raise UserError(f"a picture needs tasks with d = 2 and K = {n_components}")
     test = found[0]
     errors = l2_error(test.estimates[-1], test.truth)
     task = errors.argsort()[len(errors) // 2].item()
@@ -54,7 +54,7 @@ def picture_table(tests: list[TracedTasks], table: pd.DataFrame, settings: dict[
     rows += _means("em", path, first=0)
     common = {
         "scale": settings.get("scale", ""), "family": settings["family"], "seed": settings["seed"], "d": 2,
-        "K": count, "N": settings["longest"], "task_id": task, "l2_error": errors[task].item(),
+        "K": n_components, "N": settings["longest"], "task_id": task, "l2_error": errors[task].item(),
         "block": block, "head": head,
     }  # fmt: skip
     return pd.DataFrame(rows).assign(**common).reindex(columns=list(COLUMNS))

@@ -1,6 +1,7 @@
-"""A forward pass of a component-token network with everything in it kept: tokens, read-outs and attention.
+"""A forward pass of a component-token network over tasks of its own, with everything in it kept.
 
-Hooks record what goes through the network, which stays as it is; attention is computed a second time for the record.
+The tasks are apart from every training, validation and test task. Hooks record what goes through the network (tokens,
+read-outs and attention), which stays as it is; attention is computed a second time for the record.
 """
 
 from __future__ import annotations
@@ -8,14 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tgmm.counter_random import derive_seed
 from tgmm.errors import UserError
+from tgmm.metrics import best_permutation, pairwise_errors
 from tgmm.mixture import Mixture, concatenate
+from tgmm.models.checkpoint import Checkpoint, load_checkpoint
 from tgmm.models.cross import CrossAttention
+from tgmm.models.network import build_network
+from tgmm.tasks.sampler import sample_mixtures, sample_points
 
+FIT, TEST = "probe-train", "probe-test"
+FITTED_SHARE = 4  # tasks to fit probes on, for each task to test them on
 CHUNK_NUMBERS = 4_000_000  # numbers in the data tokens of the tasks treated at once
 
 
@@ -106,3 +116,87 @@ def _join(traces: list[Trace]) -> Trace:
         joined("gather", torch.cat),
         joined("scatter", torch.cat),
     )
+
+
+# --- tasks of the probes ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TracedTasks:
+    """Tasks of one K and what a network does with them.
+
+    Attributes
+    ----------
+    points : Tensor (B, N, d) of float32.
+    truth : the true mixtures, float64, their components in the order of the network's tokens: beside each token the
+        true component that the best matching of the *last* read-out gives it.
+    trace : the network's forward pass.
+    estimates : the read-out after each block, its components matched to ``truth``.
+    reordered : bool Tensors (B,), True where that matching moved a component: the loss matches every block's read-out
+        separately, so nothing keeps a block from naming the components in an order of its own.
+    """
+
+    points: Tensor
+    truth: Mixture
+    trace: Trace
+    estimates: list[Mixture]
+    reordered: list[Tensor]
+
+    @property
+    def n_components(self) -> int:
+        return self.truth.n_components
+
+
+def trace_tasks(network: nn.Module, settings: dict[str, Any], purpose: str) -> list[TracedTasks]:
+    """A network's passes over tasks of a purpose, for every K; see :func:`tgmm.probes.measure.measure_probes`."""
+    n_tasks = settings["tasks"] * (FITTED_SHARE if purpose == FIT else 1)
+    traced = []
+    for n_components in settings["n_components"]:
+        seed = derive_seed(settings["seed"], purpose, settings["covariance"], settings["dimension"], n_components)
+        index = torch.arange(n_tasks)
+        truth = sample_mixtures(seed, index, n_components, settings["dimension"], settings["covariance"])
+        points, _ = sample_points(truth, seed, index, settings["longest"])
+        points, truth = in_own_axes(network, points, truth)
+        traced.append(align(points, truth, trace_network(network, points, n_components)))
+    return traced
+
+
+def in_own_axes(network: nn.Module, points: Tensor, truth: Mixture) -> tuple[Tensor, Mixture]:
+    """The tasks turned into the axes in which the network sees them, so that its tokens are compared with what it sees.
+
+    A linear probe has no way to know each task's own rotation. For isotropic tasks the turned task is as good as the
+    other; a network of fewer axes than dimensions sees its projection.
+    """
+    axes = network.view.axes(points, None)
+    if axes is None:
+        return points, truth
+    wide = axes.to(truth.means.dtype)
+    scales = truth.standard_deviations
+    turned = Mixture(truth.weights, truth.means @ wide, None if scales is None else scales @ wide.abs())
+    return points @ axes, turned
+
+
+def align(points: Tensor, truth: Mixture, trace: Trace) -> TracedTasks:
+    """Put the true components in the order of the tokens, and every read-out's components in the order of both."""
+    order = best_permutation(pairwise_errors(trace.estimates[-1], truth))
+    truth = truth.permute_components(order.argsort(1))
+    orders = [best_permutation(pairwise_errors(estimate, truth)) for estimate in trace.estimates]
+    identity = torch.arange(truth.n_components)
+    return TracedTasks(
+        points, truth, trace,
+        [estimate.permute_components(order) for estimate, order in zip(trace.estimates, orders, strict=True)],
+        [(order != identity).any(1) for order in orders],
+    )  # fmt: skip
+
+
+def load_networks(model: Path, settings: dict[str, Any]) -> dict[str, nn.Module]:
+    """The trained network and, as a control, the same network with the weights that its training began from."""
+    checkpoint = load_checkpoint(model)
+    return {"trained": checkpoint.network, "untrained": _untrained(checkpoint, settings)}
+
+
+def _untrained(checkpoint: Checkpoint, settings: dict[str, Any]) -> nn.Module:
+    seed = checkpoint.record.get("settings", {}).get("seed", settings["seed"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "initial weights", checkpoint.family))
+        return build_network(checkpoint.network.settings).eval()

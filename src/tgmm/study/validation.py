@@ -9,7 +9,7 @@ from tgmm.errors import UserError, unknown_name
 from tgmm.models.settings import NetworkSettings
 from tgmm.study.recipe_study import BASELINE
 from tgmm.study.resolution import Study, as_list, family_names, known
-from tgmm.tasks.shift_values import refuse_value
+from tgmm.tasks.shifts import refuse_value
 from tgmm.train.settings import TrainingSettings
 
 MOST_MEANS = {1: 2, 2: 9}

@@ -1,23 +1,18 @@
 """Departures of test tasks from the tasks that networks are trained on, one value of one kind at a time.
 
 Every kind leaves the rest of a task as it is: the tasks of a cell share their random numbers with the same tasks at any
-other value, so that what changes along a shift is the shift alone.
+other value, so that what changes along a shift is the shift alone. Nothing here needs tensors, so that a study is
+checked quickly; :mod:`tgmm.tasks.taskset` draws the shifted tasks.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+from tgmm.errors import UserError, unknown_name
 
-from tgmm.errors import unknown_name
-from tgmm.mixture import Mixture
-from tgmm.tasks.points import sample_points
-from tgmm.tasks.sampler import sample_mixtures
-from tgmm.tasks.shift_values import refuse_value
-
+SHIFTS = ("none", "mean", "smallest-weight", "location", "scale", "student-t", "outliers", "wrong-k")
 FILTERS = ("before", "after")
 
 
@@ -71,34 +66,21 @@ class Shift:
         return (self.value if self.kind == "scale" else 1.0, self.value if self.kind == "location" else 0.0)
 
 
-def sample_shifted_mixtures(
-    shift: Shift, seed: int, index: Tensor, n_components: int, dimension: int, covariance: str
-) -> Mixture:
-    """True parameters of the tasks under a shift; arguments as for :func:`tgmm.tasks.sampler.sample_mixtures`."""
-    if shift.kind == "mean":
-        again = shift.filter == "after"
-        return sample_mixtures(
-            seed, index, n_components, dimension, covariance, perturbation=shift.value, filter_again=again
-        )
-    mixture = sample_mixtures(seed, index, n_components, dimension, covariance)
-    if shift.kind == "smallest-weight":
-        # Weights are sorted: the first is the lightest.
-        rest = mixture.weights[:, 1:]
-        rest = rest * ((1.0 - shift.value) / sum(rest.unbind(1)))[:, None]
-        lightest = torch.full_like(mixture.weights[:, :1], shift.value)
-        return replace(mixture, weights=torch.cat([lightest, rest], dim=1))
-    return mixture
-
-
-def sample_shifted_points(
-    shift: Shift, mixture: Mixture, seed: int, index: Tensor, n_points: int, *, heldout: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Points and labels in the mixture's own units; arguments as for :func:`tgmm.tasks.points.sample_points`.
-
-    Held-out points carry no outliers: they are there to judge the estimate of the mixture, which has none.
-    """
-    freedom = float(shift.value) if shift.kind == "student-t" else math.inf
-    share = shift.value if shift.kind == "outliers" and not heldout else 0.0
-    return sample_points(
-        mixture, seed, index, n_points, heldout=heldout, degrees_of_freedom=freedom, outliers=share
-    )  # fmt: skip
+def refuse_value(kind: str, value: float) -> None:
+    """Raise a `UserError` unless the kind of shift is known and the value makes sense for it."""
+    if kind not in SHIFTS:
+        raise unknown_name("kind of shift", kind, SHIFTS)
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        raise UserError(f"shift '{kind}': {value!r} is not a number")
+    allowed = {
+        "mean": (value >= 0 and math.isfinite(value), "at least 0"),
+        "smallest-weight": (0 < value < 0.5, "between 0 and 0.5"),
+        "location": (math.isfinite(value), "finite"),
+        "scale": (value > 0 and math.isfinite(value), "positive and finite"),
+        "student-t": (value > 2 and (math.isinf(value) or value == int(value)), "a whole number above 2, or .inf"),
+        "outliers": (0 <= value < 1, "at least 0 and below 1"),
+        "wrong-k": (math.isfinite(value) and value == int(value), "a whole number"),
+    }
+    holds, wanted = allowed.get(kind, (True, ""))
+    if not holds:
+        raise UserError(f"shift '{kind}': values must be {wanted}, not {value:g}")

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from tgmm.counter_random import derive_seed
 from tgmm.mixture import Mixture
-from tgmm.tasks.points import labels_from_uniform
-from tgmm.tasks.sampler import sample_component_counts, sample_length, sample_mixtures
+from tgmm.tasks.sampler import labels_from_uniform, sample_component_counts, sample_length, sample_mixtures
 
 NUMBERS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 27}  # coordinates of points drawn together
 MOST_STEPS = 32
@@ -56,20 +55,20 @@ class TaskStream:
     ----------
     seed : of the stream.
     size : B, tasks in a batch.
-    dimension, covariance, n_components, longest : d, "isotropic" or "anisotropic", every K, and N0.
+    dimension, covariance, n_components, n_points : d, "isotropic" or "anisotropic", every K, and N0.
     device : where the tasks are drawn and stay.
     axes : function of points and a mask of padding (B, N), such as ``ComponentNetwork.axes``; its results come with the
         batches.
     """
 
     def __init__(
-        self, seed: int, size: int, *, dimension: int, covariance: str, n_components: tuple[int, ...], longest: int,
+        self, seed: int, size: int, *, dimension: int, covariance: str, n_components: tuple[int, ...], n_points: int,
         device: torch.device | str = "cpu", axes: Axes | None = None,
     ):  # fmt: skip
         self.seed, self.size, self.dimension, self.covariance = seed, size, dimension, covariance
-        self.n_components, self.longest, self.axes = n_components, longest, axes
+        self.n_components, self.n_points, self.axes = n_components, n_points, axes
         self.device = torch.device(device)
-        at_once = NUMBERS_AT_ONCE[self.device.type] // (size * longest * dimension)
+        at_once = NUMBERS_AT_ONCE[self.device.type] // (size * n_points * dimension)
         every_size = math.ceil((2 * len(n_components) - 1) / size)  # so that the padding is always that of the largest
         self.steps = max(min(at_once, MOST_STEPS), every_size, 1)
         self.chunk, self.drawn = -1, []
@@ -86,7 +85,7 @@ class TaskStream:
         index = torch.arange(first * self.size, first * self.size + tasks, device=self.device)
         counts = sample_component_counts(self.seed, index, self.n_components)
         mixture = sample_mixtures(self.seed, index, counts, self.dimension, self.covariance).to(torch.float32)
-        lengths = [sample_length(self.seed, first + step, self.longest) for step in range(self.steps)]
+        lengths = [sample_length(self.seed, first + step, self.n_points) for step in range(self.steps)]
         points = self._points(mixture, derive_seed(self.seed, "noise", chunk), max(lengths))
         wide = torch.tensor(lengths, device=self.device).repeat_interleave(self.size)[:, None]
         hidden = torch.arange(max(lengths), device=self.device) >= wide

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,12 +25,46 @@ from tgmm.counter_random import derive_seed
 from tgmm.errors import UserError
 from tgmm.files import write_atomically
 from tgmm.mixture import Mixture
-from tgmm.tasks.shifts import Shift, sample_shifted_mixtures, sample_shifted_points
+from tgmm.tasks.sampler import sample_mixtures, sample_points
+from tgmm.tasks.shifts import Shift
 
 FORMAT = 2
 METADATA_KEY = "taskset"  # one key only: safetensors writes several in random order
 CHUNK_NUMBERS = 4_000_000
 SETTINGS_KEYS = ("taskset", "covariance", "dimension", "n_components", "n_points", "tasks", "heldout_points", "seed")
+
+
+def sample_shifted_mixtures(
+    shift: Shift, seed: int, index: Tensor, n_components: int, dimension: int, covariance: str
+) -> Mixture:
+    """True parameters of the tasks under a shift; arguments as for :func:`tgmm.tasks.sampler.sample_mixtures`."""
+    if shift.kind == "mean":
+        again = shift.filter == "after"
+        return sample_mixtures(
+            seed, index, n_components, dimension, covariance, perturbation=shift.value, filter_again=again
+        )
+    mixture = sample_mixtures(seed, index, n_components, dimension, covariance)
+    if shift.kind == "smallest-weight":
+        # Weights are sorted: the first is the lightest.
+        rest = mixture.weights[:, 1:]
+        rest = rest * ((1.0 - shift.value) / sum(rest.unbind(1)))[:, None]
+        lightest = torch.full_like(mixture.weights[:, :1], shift.value)
+        return replace(mixture, weights=torch.cat([lightest, rest], dim=1))
+    return mixture
+
+
+def sample_shifted_points(
+    shift: Shift, mixture: Mixture, seed: int, index: Tensor, n_points: int, *, heldout: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Points and labels in the mixture's own units; arguments as for :func:`tgmm.tasks.sampler.sample_points`.
+
+    Held-out points carry no outliers: they are there to judge the estimate of the mixture, which has none.
+    """
+    freedom = float(shift.value) if shift.kind == "student-t" else math.inf
+    share = shift.value if shift.kind == "outliers" and not heldout else 0.0
+    return sample_points(
+        mixture, seed, index, n_points, heldout=heldout, degrees_of_freedom=freedom, outliers=share
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,16 +146,16 @@ def sample_taskset(settings: dict[str, Any]) -> TaskSet:
         raise UserError(f"task-set settings lack '{missing[0]}'")
     shifts = list_shifts(settings)
     cells = []
-    for count in settings["n_components"]:
-        seed = derive_seed(settings["seed"], "test", settings["taskset"], settings["dimension"], count)
+    for n_components in settings["n_components"]:
+        seed = derive_seed(settings["seed"], "test", settings["taskset"], settings["dimension"], n_components)
         index = torch.arange(settings["tasks"])
         for shift in shifts:
             mixture = sample_shifted_mixtures(
-                shift, seed, index, count, settings["dimension"], settings["covariance"]
+                shift, seed, index, n_components, settings["dimension"], settings["covariance"]
             )  # fmt: skip
-            for points in settings["n_points"]:
-                name = f"k{count}-n{points}{shift.name}"
-                cell = Cell(name, shift, mixture, seed, index, points, settings["heldout_points"], "")
+            for n_points in settings["n_points"]:
+                name = f"k{n_components}-n{n_points}{shift.name}"
+                cell = Cell(name, shift, mixture, seed, index, n_points, settings["heldout_points"], "")
                 cells.append(replace(cell, sha256=hash_tasks(cell)))
     return TaskSet(settings, tuple(cells))
 

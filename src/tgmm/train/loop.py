@@ -44,7 +44,7 @@ def training_stream(settings: TrainingSettings, device: torch.device, axes: Axes
     return TaskStream(
         derive_seed(settings.seed, "training tasks", settings.family), settings.training.batch,
         dimension=settings.dimension, covariance=settings.covariance, n_components=settings.n_components,
-        longest=settings.longest, device=device, axes=axes,
+        n_points=settings.longest, device=device, axes=axes,
     )  # fmt: skip
 
 

@@ -12,8 +12,7 @@ from tgmm.methods.em import EMSettings, estimate_em
 from tgmm.methods.transformer import estimate_tgmm
 from tgmm.metrics import l2_error
 from tgmm.mixture import Mixture
-from tgmm.tasks.points import sample_points
-from tgmm.tasks.sampler import sample_mixtures
+from tgmm.tasks.sampler import sample_mixtures, sample_points
 from tgmm.train.settings import TrainingSettings
 
 
