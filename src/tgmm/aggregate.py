@@ -236,7 +236,9 @@ def compare_networks(scores: pd.DataFrame, recipes: Recipes, resamples: int, see
     others = [*((name,) for name in BASELINES), *partners]
     wanted = {name for methods in networks for name in methods} | set(BASELINES)
     rows = []
-    scores = scores.loc[scores["method"].isin(wanted), [*CELL, *METHOD, "task_id", "failed", "dropped_reference", *COMPARED]]
+    scores = scores.loc[
+        scores["method"].isin(wanted), [*CELL, *METHOD, "task_id", "failed", "dropped_reference", *COMPARED]
+    ]
     scores = scores.astype(dict.fromkeys(["scale", "taskset", "covariance", "shift", *METHOD[:3]], object))
     for _, cell in scores.groupby(CELL, sort=True):
         for metric in COMPARED:

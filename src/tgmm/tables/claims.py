@@ -39,6 +39,7 @@ from tgmm.tables.evidence import (
 )
 from tgmm.tables.render import Cell as Entry
 from tgmm.tables.render import WideTable
+from tgmm.train.history import still_learning
 
 PUBLISHED = "reference"  # the paper's own recipe, which every claim is asked of
 ONE_START, TEN_STARTS = "em", "em-restarts"
@@ -310,20 +311,9 @@ CLAIMS = (
 
 # --- rows ----------------------------------------------------------------------------------------------------------
 
-CLAIM_COLUMNS = [
-    "claim",
-    "text",
-    "recipe",
-    "mark",
-    "still_learning",
-    "verdict",
-    "reason",
-    "cells_hold",
-    "cells_fail",
-    "cells_undecided",
-]
-CLAIM_COLUMNS += ["cells_not_tested", "cells_missing", "cells", "missing", "criterion", "numbers"]
-CLAIM_COLUMNS += ["reference_evaluator", "strong_baseline", "figure"]
+CLAIM_COLUMNS = ["claim", "text", "recipe", "mark", "still_learning", "verdict", "reason"]
+CLAIM_COLUMNS += ["cells_hold", "cells_fail", "cells_undecided", "cells_not_tested", "cells_missing", "cells"]
+CLAIM_COLUMNS += ["missing", "criterion", "numbers", "reference_evaluator", "strong_baseline", "figure"]
 NO_BASELINE = "not a comparison with EM"
 
 
@@ -336,8 +326,9 @@ def claims_rows(summary: pd.DataFrame, settings: dict, histories: Mapping | None
     settings : as for :class:`Scores`; optionally ``marks``, recipe -> what is built into its network.
     histories : family -> record of its training, for every family that stands for a recipe.
     """
+    learning = {family: still_learning(table) for family, table in (histories or {}).items()}
     corrected, reference = (
-        Scores(summary, settings, histories or {}, metric) for metric in ("l2_error", "l2_error_reference")
+        Scores(summary, settings, learning, metric) for metric in ("l2_error", "l2_error_reference")
     )
     rows = [
         judge(claim, candidate, corrected, reference, settings.get("marks", {}))

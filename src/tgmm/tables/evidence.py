@@ -21,7 +21,6 @@ from tgmm.columns import SAMPLE_MEAN, over, over_seeds
 from tgmm.errors import UserError, unknown_name
 from tgmm.figures.palette import method_style
 from tgmm.tables.render import write_number
-from tgmm.train.history import still_learning
 
 # Roles that task sets play in the claims -> the task sets' names unless the settings say others.
 TASKSETS = {
@@ -124,7 +123,7 @@ class Evidence:
     @property
     def asked(self) -> int:
         """How many these are."""
-        return len(self.asked_cells)
+        return len(self.outcomes) - self.count(MISSING)
 
     @property
     def verdict(self) -> str:
@@ -205,17 +204,21 @@ class Scores:
     settings : the artefact's: ``recipes`` (role of the network -> recipe -> its methods, one a training seed, the main
         one first); optionally ``tasksets`` (role -> task set) and ``required_d`` (role -> dimensions that are required;
         by default all of the task set).
-    histories : family -> record of its training.
+    learning : family -> whether it was still learning when its training ended.
     metric : the error, such as "l2_error".
     """
 
-    def __init__(self, summary: pd.DataFrame, settings: dict, histories: Mapping, metric: str = "l2_error"):
-        self.metric, self.recipes, self.histories = metric, _recipes(settings), histories
+    def __init__(self, summary: pd.DataFrame, settings: dict, learning: Mapping[str, bool], metric: str = "l2_error"):
+        self.metric, self.recipes, self._of_family = metric, _recipes(settings), learning
         self.trainings = {names[0]: names for named in self.recipes.values() for names in named.values() if names}
         names = TASKSETS | _roles(settings, "tasksets")
         if "backbone" not in settings.get("tasksets", {}):
             names["backbone"] = names["effectiveness"]
         dimensions = _roles(settings, "required_d")
+        wanted = summary["metric"].str.startswith((f"{metric} ", f"{metric},")) | summary["metric"].isin(
+            [metric, over("l2_error", SAMPLE_MEAN)]
+        )
+        summary = summary[wanted]
         self._levels, self._rows = {}, {}
         for role, name in names.items():
             kind = KINDS_OF_SHIFT.get(role, "none")
@@ -319,17 +322,14 @@ class Scores:
     def learning(self, role: str, method: str, cell: Cell) -> bool:
         """Whether one of a recipe's networks was still learning when its training ended."""
         families = {self.family(role, name, cell) for name in self.trainings.get(method, [method])} - {""}
-        return any(still_learning(self._history(family)) for family in families)
+        for family in families - self._of_family.keys():
+            raise UserError(f"no training history was given for family '{family}' (--history {family}=history.csv)")
+        return any(self._of_family[family] for family in families)
 
     def family(self, role: str, method: str, cell: Cell) -> str:
         """The trained family behind a method in a cell; empty for a method that is not trained or has no score."""
         row = self._rows[role].get((method, self.metric, *cell))
         return row["family"] if row else ""
-
-    def _history(self, family: str) -> pd.DataFrame:
-        if family not in self.histories:
-            raise UserError(f"no training history was given for family '{family}' (--history {family}=history.csv)")
-        return self.histories[family]
 
 
 def _interval(row: dict) -> Interval:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from tgmm.files import write_atomically
 from tgmm.recipe_study import comparison
 from tgmm.tables import claims, measurements, scores
 from tgmm.tables.render import to_latex, to_markdown
+from tgmm.train.history import HISTORY_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class TableKind:
     wide : (rows, settings) -> WideTable for reading.
     csv_columns : the columns of the long form that go to the CSV file.
     caption, columns, settings : as for figures.
+    history_columns : columns of the training histories that ``rows`` takes as a third argument; none for most kinds.
     """
 
     rows: Callable
@@ -32,6 +34,7 @@ class TableKind:
     caption: Callable[[dict], str]
     columns: tuple[str, ...] = SUMMARY
     settings: tuple[str, ...] = ("taskset", "metric", "methods")
+    history_columns: tuple[str, ...] = ()
 
 
 TABLES = {
@@ -44,7 +47,12 @@ TABLES = {
         settings=("taskset", "metrics", "methods"),
     ),
     "claims-table": TableKind(
-        claims.claims_rows, claims.claims_table, claims.CLAIM_COLUMNS, claims.caption_claims, settings=()
+        claims.claims_rows,
+        claims.claims_table,
+        claims.CLAIM_COLUMNS,
+        claims.caption_claims,
+        settings=("recipes",),
+        history_columns=HISTORY_COLUMNS,
     ),
     "sorted-floor-table": TableKind(
         measurements.sorted_floor_rows,
@@ -73,10 +81,14 @@ TABLES = {
 }
 
 
-def write_table(settings: dict, summary_path: str | Path, stem: str | Path) -> list[Path]:
+def write_table(
+    settings: dict, summary_path: str | Path, stem: str | Path, histories: Mapping[str, Path] | None = None
+) -> list[Path]:
     """Write ``stem.csv`` (long, full precision), ``stem.md`` and ``stem.tex`` (wide, to read); return their paths."""
     kind = find_kind(TABLES, settings)
-    rows = kind.rows(read_table(summary_path, kind.columns), settings)
+    records = {name: read_table(path, kind.history_columns) for name, path in (histories or {}).items()}
+    arguments = (records,) if kind.history_columns else ()
+    rows = kind.rows(read_table(summary_path, kind.columns), settings, *arguments)
     wide = kind.wide(rows, settings)
     texts = {
         "csv": rows[kind.csv_columns].to_csv(index=False, float_format="%.10g", lineterminator="\n"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from tgmm.errors import UserError
@@ -25,13 +26,14 @@ def late_gain(history: pd.DataFrame) -> float:
     ------
     UserError : for a history without any validation.
     """
-    rows = history.dropna(subset=["validation_l2_error"])
-    if rows.empty:
+    tasks, errors = (history[name].to_numpy(float) for name in HISTORY_COLUMNS)
+    validated = ~np.isnan(errors)
+    if not validated.any():
         raise UserError("a training history holds no validation")
-    early = rows.loc[rows["tasks"] <= history["tasks"].max() * 2 / 3, "validation_l2_error"]
-    if early.empty or early.min() <= 0:
-        return float(early.empty)
-    return float(max(0.0, 1.0 - rows["validation_l2_error"].min() / early.min()))
+    early = errors[validated & (tasks <= tasks.max() * 2 / 3)]
+    if not len(early):
+        return 1.0
+    return float(max(0.0, 1.0 - errors[validated].min() / early.min())) if early.min() > 0 else 0.0
 
 
 def still_learning(history: pd.DataFrame) -> bool:
