@@ -17,7 +17,7 @@ from synthetic_recipe_study import recipe_study
 from synthetic_scores import ALL_METHODS, METHODS, probe_table, write_model, write_scores, write_theory
 from tgmm.aggregate import aggregate
 from tgmm.errors import UserError
-from tgmm.figures.draw import draw_figure
+from tgmm.figures.registry import draw_figure
 from tgmm.manuscript import build_paper, in_numerical_order, required_files
 from tgmm.tables.measurements import SORTED_FLOOR_COLUMNS as FLOOR_COLUMNS
 from tgmm.tables.registry import write_table

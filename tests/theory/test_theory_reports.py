@@ -1,4 +1,4 @@
-"""Sizes, measurements, commands and figures of the theorems."""
+"""Sizes, measurements and commands of the theorems."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tgmm.cli.theory import app
 from tgmm.errors import UserError
-from tgmm.figures import style, theorem_em, theorem_power
+from tgmm.figures.theorems import EM_COLUMNS, POWER_COLUMNS
 from tgmm.theory.em import measure_em
 from tgmm.theory.power import measure_power
 from tgmm.theory.report import fitted_slope, network_sizes
@@ -29,18 +29,12 @@ def test_sizes_follow_the_claims():
     assert slope < 1.2  # polynomial in d: here, linear
 
 
-def test_measurements_and_figures_of_theorem_1():
+def test_measurements_of_theorem_1():
     table = measure_em((2, 3), (2, 3), (1, 3), (256, 512), n_tasks=2, n_points=32)
-    assert list(table.columns.difference(theorem_em.COLUMNS)) == []
+    assert list(table.columns.difference(EM_COLUMNS)) == []
     assert len(table) == 2 * 2 * 2 * (2 * 2 + 2 * 1 + 2)
     assert table.loc[table["exact"], "largest"].max() < 1e-12
     assert (table["median"] <= table["largest"]).all()
-    with style.applied():
-        figure = theorem_em.draw(table[list(theorem_em.COLUMNS)], {})
-    shown = [line for line in figure.axes[0].lines if line.get_gid() is None]
-    cell = table[~table["exact"] & (table["copies"] > 1) & (table["mixtures"] == "separated") & (table["L"] == 3)]
-    assert len(shown) == 4
-    assert sorted(shown[0].get_ydata()) == sorted(cell[(cell["d"] == 2) & (cell["K"] == 2)]["largest"])
 
 
 def test_the_fitted_slope_is_that_of_a_power_law():
@@ -52,14 +46,12 @@ def test_the_fitted_slope_is_that_of_a_power_law():
     assert fitted_slope(pd.DataFrame(rows)) == pytest.approx(-2.0)
 
 
-def test_measurements_and_figures_of_theorem_2():
+def test_measurements_of_theorem_2():
     table = measure_power((2, 3), (4,), n_tasks=2)
     exact = table[(table["measure"].isin(["iteration", "decomposition"])) & (table["method"] == "network")]
     assert exact["largest"].max() < 1e-12
     assert table.loc[table["measure"] == "spectral", "largest"].max() < 1e-10
-    with style.applied():
-        figure = theorem_power.draw(table[list(theorem_power.COLUMNS)], {})
-    assert [len(panel.lines) for panel in figure.axes] == [2, 2]
+    assert set(POWER_COLUMNS) <= set(table.columns)
 
 
 def run(*arguments):
@@ -81,7 +73,7 @@ def test_commands_print_both_estimates_and_their_difference():
 
 def test_measure_writes_a_table(tmp_path):
     run("measure", "em", "--out", tmp_path / "em.csv", "--tasks", 1, "--widths", "512")
-    assert set(theorem_em.COLUMNS) <= set(pd.read_csv(tmp_path / "em.csv").columns)
+    assert set(EM_COLUMNS) <= set(pd.read_csv(tmp_path / "em.csv").columns)
 
 
 def test_bad_input_is_one_line():

@@ -70,7 +70,7 @@ def test_cosmetic_edits_rerun_nothing(rerun):
     rerun.replace("config.yaml", "seed: 2505", "# The seed.\nseed:   2505")
     rerun.replace("config.yaml", "device: auto", "device: cpu")
     rerun.replace("src/tgmm/train/loop.py", "from __future__", "# A remark.\nfrom __future__")
-    with (rerun.folder / "src/tgmm/figures/palette.py").open("a") as file:
+    with (rerun.folder / "src/tgmm/figures/style.py").open("a") as file:
         file.write("\n\n# The end.\n")
     for path in rerun.folder.glob("results/laptop/tasks/*"):
         path.touch()

@@ -44,7 +44,7 @@ rule draw_figure:
             f"--history {family}={path}" for family, path in histories(wildcards.figure).items()
         ],
         stem=lambda wildcards: f"results/{wildcards.scale}/figures/{wildcards.figure}",
-        code=code_version.code_version("tgmm.figures.draw"),
+        code=code_version.code_version("tgmm.figures.registry"),
     message:
         "Drawing {wildcards.figure}"
     shell:

@@ -40,7 +40,7 @@ def figure(
     scale: ScaleOption = None,
 ) -> None:
     """Draw a figure as PDF and PNG."""
-    from tgmm.figures.draw import draw_figure
+    from tgmm.figures.registry import draw_figure
 
     values = resolve_settings(settings, config, scale, lambda study: study.artefact_settings(name))
     paths = draw_figure(values | {"id": name}, summary, out, _histories(history or []))

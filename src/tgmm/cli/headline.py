@@ -9,10 +9,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from tgmm.tables.render import write_number, write_percent
 
 from tgmm.errors import UserError
-from tgmm.figures.palette import STYLES, method_style
+from tgmm.figures.style import STYLES, method_style
+from tgmm.tables.render import write_number, write_percent
 
 MOST_COLUMNS = 4  # a task set of more cells, such as a shift's, is read in its own tables and figures
 

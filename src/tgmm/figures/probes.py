@@ -1,6 +1,6 @@
-"""Kind ``probes``: what a trained network does from block to block, beside EM from the same start.
+"""Figures of the probes: what a trained network does from block to block, beside EM from the same start.
 
-Reads the tables that ``tgmm probe`` writes, one a family.
+Read the tables that ``tgmm probe`` writes: measurements, one table a family, and the data of one task's picture.
 """
 
 from __future__ import annotations
@@ -8,23 +8,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
 from tgmm.errors import UserError
 from tgmm.figures import style
-from tgmm.figures.footnotes import fill, untrained_note
-from tgmm.figures.frame import AXIS_ROOM, FOOTER_ROW, LEGEND_ROW, Frame
-from tgmm.figures.palette import BLUE, INK, NEUTRAL, ORANGE, PURPLE, VERMILION
+from tgmm.figures.data import fill, untrained_note
+from tgmm.figures.layout import Layout, Legend, grid_layout, plain_numbers, stacked_layout
+from tgmm.figures.style import BLUE, GREEN, INK, NEUTRAL, ORANGE, PURPLE, VERMILION
 
 COLUMNS = (
     "scale", "family", "covariance", "d", "N", "seed", "quantity", "variant", "reference", "layer", "head", "best", "K",
     "mean", "median", "low", "high", "n_tasks",
 )  # fmt: skip
-COLORS = (BLUE, ORANGE, VERMILION, PURPLE)
+PICTURE_COLUMNS = (
+    "scale", "family", "seed", "d", "K", "N", "task_id", "l2_error", "block", "head", "part", "item", "component",
+    "x", "y", "responsibility", "attention",
+)  # fmt: skip
+COLORS = (BLUE, ORANGE, VERMILION, PURPLE, GREEN)
+
+
+# --- probes --------------------------------------------------------------------------------------------------------
+
 DASHED, DOTTED = (0, (4, 1.5)), (0, (1, 1.2))
 LOOKS = {
     "trained": {"linestyle": "-", "marker": "o", "markersize": 3.2},
@@ -32,161 +42,146 @@ LOOKS = {
     "em": {"linestyle": DASHED, "marker": "", "linewidth": 1.0},
     "oracle": {"linestyle": DOTTED, "marker": "", "linewidth": 0.8},
 }
-ACROSS, PANEL_HEIGHT = 4, 1.15
-LEFT, RIGHT, TOP, GAP_ACROSS, GAP_DOWN, HEADING = 0.34, 0.06, 0.36, 0.34, 0.44, 0.2
+ACROSS, PROBE_HEIGHT = 4, 1.15
+PROBE_MARGINS = {"left": 0.34, "right": 0.06, "top": 0.36, "gap_across": 0.34}
+GAP_DOWN, HEADING = 0.44, 0.2
 
 
 @dataclass(frozen=True)
-class Panel:
-    """A panel: its title, what it draws, and its vertical axis ("share" from 0 to 1, or "log")."""
+class ProbePanel:
+    """A panel's title, how it is drawn, and its vertical axis ("share" from 0 to 1, or "log")."""
 
     title: str
     draw: Callable[[Axes, pd.DataFrame], None]
     axis: str = "share"
 
 
-def draw(measurements: pd.DataFrame, settings: dict, histories: dict[str, pd.DataFrame] | None = None) -> Figure:
-    """Eight panels for every family; a colour for each K.
+def draw_probes(measurements: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
+    """Draw eight panels for every family; a colour for each K.
 
     Parameters
     ----------
-    measurements : rows with ``COLUMNS``; not looked at where ``histories`` is given.
+    measurements : rows with ``COLUMNS``; not looked at where ``tables`` is given.
     settings : ``families``, in the order of the figure; all of them if absent.
-    histories : the table of each family.
+    tables : the measurements of each family.
     """
-    tables = histories or dict(list(measurements.groupby("family", sort=False)))
+    tables = tables or dict(list(measurements.groupby("family", sort=False)))
     families = settings.get("families") or list(tables)
     missing = [family for family in families if family not in tables]
     if missing:
         raise UserError(f"no probe measurements were given for family '{missing[0]}'")
     shown = [tables[family] for family in families]
-    lines = [*fill(untrained_note(settings)), *_footer(shown)]
-    frame = _frame(len(shown), len(lines))
+    lines = [*fill(untrained_note(settings)), *_probe_footer(shown)]
+    gaps = [GAP_DOWN, GAP_DOWN + HEADING] * len(shown)
+    heights = [PROBE_HEIGHT] * (2 * len(shown))
+    layout = stacked_layout(heights, gaps[:-1], ACROSS, legend_rows=2, footer_rows=len(lines), **PROBE_MARGINS)
     for number, table in enumerate(shown):
-        _draw_family(frame, number, table)
+        _draw_family(layout, number, table)
+    height = layout.height
+    layout.figure.text(0.5, (layout.below - 0.3) / height, "block (for EM: 1 + EM steps)", ha="center", va="center")
     counts = sorted({K for table in shown for K in table["K"].unique()})
-    frame.add_legend(_handles(counts), 4)
-    frame.add_footer(lines)
-    return frame.figure
+    layout.add_legend(Legend(_probe_handles(counts), 4, 2))
+    layout.add_footer(lines)
+    return layout.figure
 
 
-def _frame(n_families: int, footer_rows: int) -> Frame:
-    """Two rows of panels for each family, every panel with a vertical axis of its own."""
-    rows = 2 * n_families
-    below = AXIS_ROOM + 2 * LEGEND_ROW + footer_rows * FOOTER_ROW + 0.1
-    height = TOP + rows * PANEL_HEIGHT + (rows - 1) * GAP_DOWN + (n_families - 1) * HEADING + below
-    figure = Figure(figsize=(style.WIDTH, height))
-    width = (style.WIDTH - LEFT - RIGHT - (ACROSS - 1) * GAP_ACROSS) / ACROSS
-    panels = []
-    for row in range(rows):
-        bottom = height - TOP - (row + 1) * PANEL_HEIGHT - row * GAP_DOWN - (row // 2) * HEADING
-        for column in range(ACROSS):
-            left = LEFT + column * (width + GAP_ACROSS)
-            box = (left / style.WIDTH, bottom / height, width / style.WIDTH, PANEL_HEIGHT / height)
-            panels.append(figure.add_axes(box))
-    frame = Frame(figure, panels, below)
-    figure.text(0.5, (below - 0.3) / height, "block (for EM: 1 + EM steps)", ha="center", va="center")
-    return frame
-
-
-def _draw_family(frame: Frame, number: int, table: pd.DataFrame) -> None:
-    panels = frame.panels[2 * ACROSS * number : 2 * ACROSS * (number + 1)]
-    for axes, panel in zip(panels, PANELS, strict=True):
-        panel.draw(axes, table)
-        axes.set_title(panel.title, fontsize=style.SMALL)
-        _scale_axes(axes, panel.axis)
+def _draw_family(layout: Layout, number: int, table: pd.DataFrame) -> None:
+    axes = layout.axes[2 * ACROSS * number : 2 * ACROSS * (number + 1)]
+    for ax, panel in zip(axes, PANELS, strict=True):
+        panel.draw(ax, table)
+        ax.set_title(panel.title, fontsize=style.SMALL)
+        _scale_probe_axes(ax, panel.axis)
     row = table.iloc[0]
-    top = panels[0].get_position()
-    height = frame.figure.get_size_inches()[1]
-    frame.figure.text(
-        0.06 / style.WIDTH, top.y1 + 0.2 / height, f"{row['covariance']}, d = {row['d']}, N = {row['N']}",
+    top = axes[0].get_position()
+    layout.figure.text(
+        0.06 / style.WIDTH, top.y1 + 0.2 / layout.height, f"{row['covariance']}, d = {row['d']}, N = {row['N']}",
         ha="left", va="bottom", weight="bold",
     )  # fmt: skip
 
 
-def _scale_axes(axes: Axes, axis: str) -> None:
-    axes.grid()
-    axes.set(xlabel="", ylabel="")
+def _scale_probe_axes(ax: Axes, axis: str) -> None:
+    ax.grid()
+    ax.set(xlabel="", ylabel="")
     if axis == "log":
-        axes.set(xscale="log", yscale="log")
-        last = max(float(x) for line in axes.lines for x in line.get_xdata())
-        axes.xaxis.set_major_locator(FixedLocator([x for x in (1, 2, 3, 4, 6, 10, 20, 50) if x <= last]))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        ax.set(xscale="log", yscale="log")
+        last = max(float(x) for line in ax.lines for x in line.get_xdata())
+        ax.xaxis.set_major_locator(FixedLocator([x for x in (1, 2, 3, 4, 6, 10, 20, 50) if x <= last]))
+        ax.xaxis.set_major_formatter(plain_numbers())
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        ax.yaxis.set_major_formatter(plain_numbers())
+        ax.yaxis.set_minor_formatter(NullFormatter())
         return
-    layers = sorted({float(x) for line in axes.lines for x in line.get_xdata()})
-    axes.xaxis.set_major_locator(FixedLocator(layers[:: 1 + len(layers) // 8]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    lowest = min([0.0, *(float(y) for line in axes.lines for y in line.get_ydata())])
-    axes.set_ylim(min(-0.04, lowest - 0.04), 1.04)
+    layers = sorted({float(x) for line in ax.lines for x in line.get_xdata()})
+    ax.xaxis.set_major_locator(FixedLocator(layers[:: 1 + len(layers) // 8]))
+    ax.xaxis.set_major_formatter(plain_numbers())
+    lowest = min([0.0, *(float(y) for line in ax.lines for y in line.get_ydata())])
+    ax.set_ylim(min(-0.04, lowest - 0.04), 1.04)
 
 
-def _curves(axes: Axes, rows: pd.DataFrame, variant: str, statistic: str = "mean") -> None:
-    """A line for each K, with its interval where the statistic is the mean."""
+def _curves(ax: Axes, rows: pd.DataFrame, variant: str, statistic: str = "mean") -> None:
+    """Draw a line for each K, with its interval where the statistic is the mean."""
     counts = sorted(rows["K"].unique())
     for color, count in zip(COLORS, counts, strict=False):
         cell = rows[rows["K"] == count].sort_values("layer")
         look = {"color": color, "markeredgecolor": color if variant == "untrained" else "white", **LOOKS[variant]}
-        axes.plot(cell["layer"], cell[statistic], markeredgewidth=0.5, zorder=3, **look)
+        ax.plot(cell["layer"], cell[statistic], markeredgewidth=0.5, zorder=3, **look)
         if statistic == "mean" and variant in ("trained", "untrained"):
-            axes.vlines(cell["layer"], cell["low"], cell["high"], color=color, linewidth=0.9, zorder=2)
+            ax.vlines(cell["layer"], cell["low"], cell["high"], color=color, linewidth=0.9, zorder=2)
 
 
 def _probe(quantity: str) -> Callable[[Axes, pd.DataFrame], None]:
-    def draw_probe(axes: Axes, table: pd.DataFrame) -> None:
+    def draw_probe(ax: Axes, table: pd.DataFrame) -> None:
         rows = table[table["quantity"] == quantity]
         for variant in ("untrained", "trained"):
-            _curves(axes, rows[rows["variant"] == variant], variant)
+            _curves(ax, rows[rows["variant"] == variant], variant)
 
     return draw_probe
 
 
 def _error(statistic: str) -> Callable[[Axes, pd.DataFrame], None]:
-    def draw_error(axes: Axes, table: pd.DataFrame) -> None:
+    def draw_error(ax: Axes, table: pd.DataFrame) -> None:
         rows = table[table["quantity"] == "l2_error"]
         last = rows["layer"].max()
         oracle = rows[rows["variant"] == "oracle"]
         ends = pd.concat([oracle.assign(layer=1), oracle.assign(layer=last)])
-        _curves(axes, ends, "oracle", statistic)
-        _curves(axes, rows[rows["variant"] == "em"], "em", statistic)
-        _curves(axes, rows[rows["variant"] == "network"], "trained", statistic)
+        _curves(ax, ends, "oracle", statistic)
+        _curves(ax, rows[rows["variant"] == "em"], "em", statistic)
+        _curves(ax, rows[rows["variant"] == "network"], "trained", statistic)
 
     return draw_error
 
 
 def _attention(quantity: str) -> Callable[[Axes, pd.DataFrame], None]:
-    def draw_attention(axes: Axes, table: pd.DataFrame) -> None:
+    def draw_attention(ax: Axes, table: pd.DataFrame) -> None:
         rows = table[(table["quantity"] == quantity) & (table["reference"] == "own") & table["best"]]
         for variant in ("untrained", "trained"):
-            _curves(axes, rows[rows["variant"] == variant], variant)
+            _curves(ax, rows[rows["variant"] == variant], variant)
 
     return draw_attention
 
 
 def _update(variant: str, reference: str) -> Callable[[Axes, pd.DataFrame], None]:
-    def draw_update(axes: Axes, table: pd.DataFrame) -> None:
+    def draw_update(ax: Axes, table: pd.DataFrame) -> None:
         rows = table[(table["quantity"] == "update_cosine") & (table["variant"] == variant)]
-        _curves(axes, rows[rows["reference"] == reference], "trained")
+        _curves(ax, rows[rows["reference"] == reference], "trained")
 
     return draw_update
 
 
 PANELS = (
-    Panel(r"probe of the means, $R^2$", _probe("probe_means_r2")),
-    Panel(r"probe of the weights, $R^2$", _probe("probe_weights_r2")),
-    Panel(r"mean $\ell_2$-error", _error("mean"), "log"),
-    Panel(r"median $\ell_2$-error", _error("median"), "log"),
-    Panel("points' attention, r", _attention("scatter_correlation")),
-    Panel("components' attention, r", _attention("gather_correlation")),
-    Panel("update and EM step, cos", _update("network", "em")),
-    Panel("same, truth taken out, cos", _update("network", "em beside truth")),
+    ProbePanel(r"probe of the means, $R^2$", _probe("probe_means_r2")),
+    ProbePanel(r"probe of the weights, $R^2$", _probe("probe_weights_r2")),
+    ProbePanel(r"mean $\ell_2$-error", _error("mean"), "log"),
+    ProbePanel(r"median $\ell_2$-error", _error("median"), "log"),
+    ProbePanel("points' attention, r", _attention("scatter_correlation")),
+    ProbePanel("components' attention, r", _attention("gather_correlation")),
+    ProbePanel("update and EM step, cos", _update("network", "em")),
+    ProbePanel("same, truth taken out, cos", _update("network", "em beside truth")),
 )
 
 
-def _handles(counts: list[int]) -> list[Line2D]:
+def _probe_handles(counts: list[int]) -> list[Line2D]:
     handles = [Line2D([], [], color=color, label=f"K = {K}") for color, K in zip(COLORS, counts, strict=False)]
     labels = {
         "trained": "trained network", "untrained": "before training", "em": "EM from block 1's read-out",
@@ -201,15 +196,15 @@ def _handles(counts: list[int]) -> list[Line2D]:
     return [handle for pair in pairs for handle in pair] if len(counts) == 4 else handles
 
 
-def _footer(tables: list[pd.DataFrame]) -> list[str]:
+def _probe_footer(tables: list[pd.DataFrame]) -> list[str]:
     row = tables[0].iloc[0]
     tasks = sorted({int(count) for table in tables for count in table["n_tasks"].unique()})
     provenance = f"scale {row['scale']} · {', '.join(map(str, tasks))} tasks for each K · seed {row['seed']}"
     return [provenance, "bars: 95 % bootstrap interval of the mean over tasks; the best head is chosen on other tasks"]
 
 
-def caption(settings: dict) -> str:
-    """What is computed, whatever comes out."""
+def caption_probes(settings: dict) -> str:
+    """Return what is computed, whatever comes out."""
     return (
         "Inside trained component-token networks, block by block. Linear probes: R² of ridge regressions from "
         "component tokens to true means and weights, fitted and tested on different tasks; block 0 is the tokens "
@@ -219,4 +214,87 @@ def caption(settings: dict) -> str:
         "over the points). Updates: cosine of the angle between a block's change of the read-out and the EM step from "
         "the same place, and the same after the direction to the truth has been taken out of both. Dotted lines with "
         "open markers: the same network with the weights that its training began from."
+    )
+
+
+# --- probe-picture -------------------------------------------------------------------------------------------------
+
+PICTURE_HEIGHT = 2.9
+
+
+def draw_probe_picture(rows: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
+    """Draw points by true responsibilities with EM's means on the left, by attention with the network's on the right.
+
+    Parameters
+    ----------
+    rows : with ``PICTURE_COLUMNS``; not looked at where ``tables`` holds a table.
+    """
+    rows = next(iter(tables.values())) if tables else rows
+    if rows["K"].iloc[0] > len(COLORS):
+        raise UserError(f"the picture has colours for K up to {len(COLORS)}")
+    block, head = (int(rows[name].iloc[0]) for name in ("block", "head"))
+    layout = grid_layout(2, 2, PICTURE_HEIGHT, legend_rows=1, footer_rows=1, share_x=False)
+    left, right = layout.axes
+    _draw_picture(left, rows, "responsibility", "em")
+    left.set_title("points: responsibilities under the truth · means: EM")
+    _draw_picture(right, rows, "attention", "network")
+    right.set_title(f"points: attention, block {block}, head {head + 1} · means: network")
+    layout.label_axes(r"$x_1$", r"$x_2$")
+    layout.add_legend(Legend(_picture_handles(), 4, 1))
+    layout.add_footer([_picture_footer(rows)])
+    return layout.figure
+
+
+def _draw_picture(ax: Axes, rows: pd.DataFrame, share: str, way: str) -> None:
+    points = rows[rows["part"] == "point"]
+    shares = points.pivot(index="item", columns="component", values=share).to_numpy()
+    places = points[points["component"] == 0].sort_values("item")
+    ax.scatter(places["x"], places["y"], c=blend(shares), s=9, linewidths=0, alpha=0.8, zorder=2, gid="points")
+    for component, steps in rows[rows["part"] == way].groupby("component"):
+        steps = steps.sort_values("item")
+        ax.plot(steps["x"], steps["y"], color=INK, linewidth=0.9, marker="o", markersize=2.2, zorder=4, gid=way)
+        first, last = steps.iloc[[0]], steps.iloc[[-1]]
+        ax.plot(first["x"], first["y"], **_marks("first"), zorder=5)
+        ax.plot(last["x"], last["y"], **_marks("last", COLORS[int(component)]), zorder=6)
+    truth = rows[rows["part"] == "truth"]
+    ax.plot(truth["x"], truth["y"], **_marks("truth"), zorder=7)
+    ax.set_aspect("equal", adjustable="datalim")
+
+
+def blend(shares: np.ndarray) -> np.ndarray:
+    """Return colours (N, 3): the components' colours mixed by each point's shares (N, K)."""
+    return np.clip(shares @ np.array([to_rgb(color) for color in COLORS[: shares.shape[1]]]), 0.0, 1.0)
+
+
+def _marks(name: str, color: str = "#a6a6a6") -> dict:
+    looks = {
+        "first": {"marker": "o", "markersize": 4.5, "markerfacecolor": "white", "markeredgecolor": INK},
+        "last": {"marker": "o", "markersize": 5.5, "markerfacecolor": color, "markeredgecolor": INK},
+        "truth": {"marker": "x", "markersize": 6.5, "markeredgecolor": INK, "markeredgewidth": 1.4},
+    }
+    return {"linestyle": "", "markeredgewidth": 0.9, **looks[name]}
+
+
+def _picture_handles() -> list[Line2D]:
+    labels = {"first": "first read-out", "last": "last estimate", "truth": "true mean"}
+    way = Line2D([], [], color=INK, linewidth=0.9, marker="o", markersize=2.2, label="EM step (left), block (right)")
+    return [*(Line2D([], [], label=label, **_marks(name)) for name, label in labels.items()), way]
+
+
+def _picture_footer(rows: pd.DataFrame) -> str:
+    row = rows.iloc[0]
+    steps = rows.loc[rows["part"] == "em", "item"].max()
+    return (
+        f"scale {row['scale']} · K = {row['K']}, N = {row['N']} · task {row['task_id']}, the one of median error "
+        f"({row['l2_error']:.3f}) · {steps} EM steps · seed {row['seed']}"
+    )
+
+
+def caption_probe_picture(settings: dict) -> str:
+    """Return what is computed, whatever comes out."""
+    return (
+        "One task in two dimensions, the test task whose final error is the median. Left: points coloured by their "
+        "responsibilities under the true parameters, and the means of EM from the network's first read-out. Right: "
+        "points coloured by their attention to the component tokens, in the head that correlates best with the "
+        "responsibilities on other tasks, and the means that the network reads out after each block."
     )

@@ -1,18 +1,29 @@
-"""The look of every figure: as wide as the text of an A4 page, fonts of at least 7 points."""
+"""The look of every figure: page width, fonts, the palette, and one look for every method.
+
+Colours are those of Okabe & Ito (2008), made for colour-blind readers, with Tol's wine, olive and indigo and a few
+dark ones for variants of a method; markers and line styles differ as well, so that a figure also reads in black and
+white. Tables take the methods' names from here, so this module imports the drawing library only where it draws.
+"""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-import matplotlib
-import seaborn
+from tgmm.columns import ORACLE
 
-from tgmm.figures.palette import INK
+INK = "#262626"
+NEUTRAL = "#4d4d4d"
+BLUE, SKY, GREEN, ORANGE = "#0072b2", "#56b4e9", "#009e73", "#e69f00"
+VERMILION, PURPLE, WINE = "#d55e00", "#cc79a7", "#882255"
+OLIVE, INDIGO, VIOLET, MAGENTA = "#999933", "#332288", "#5e4fa2", "#aa4499"
+BROWN, MAROON = "#7a4b00", "#661100"
 
-WIDTH = 6.6
-SMALL, MEDIUM = 7.0, 8.0
-RULES = {
+WIDTH = 6.6  # inches, the text of an A4 page
+SMALL, MEDIUM = 7.0, 8.0  # font sizes in points
+RC_SETTINGS = {
     "font.family": "DejaVu Sans",
     "font.size": MEDIUM,
     "axes.labelsize": MEDIUM,
@@ -49,12 +60,93 @@ RULES = {
     "savefig.dpi": 200,
     "svg.hashsalt": "tgmm",
 }
+FILLED = {"markeredgecolor": "white", "markeredgewidth": 0.4}
+OPEN = {"markerfacecolor": "white", "markeredgewidth": 0.8}
 
 
 @contextmanager
 def applied() -> Iterator[None]:
-    """Seaborn's theme with the project's rules while the block runs; the caller's come back afterwards."""
+    """Apply seaborn's theme with ``RC_SETTINGS`` while the block runs; restore the caller's settings afterwards."""
+    import matplotlib
+    import seaborn
+
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        seaborn.set_theme(context="paper", style="ticks", rc=RULES)
+        seaborn.set_theme(context="paper", style="ticks", rc=RC_SETTINGS)
         yield
+
+
+@dataclass(frozen=True)
+class MethodStyle:
+    """The look of a method.
+
+    Attributes
+    ----------
+    label, short : full name (legends) and short name (heads of tables, narrow places).
+    color, marker, line : as matplotlib takes them; no marker for a method that is drawn as a level.
+    size : of the marker, in points.
+    """
+
+    label: str
+    short: str
+    color: str
+    marker: str
+    line: str | tuple = "-"
+    size: float = 4.0
+
+
+STYLES = {
+    "em": MethodStyle("EM, one start", "EM", VERMILION, "s", "-"),
+    "em-restarts": MethodStyle("EM, 10 k-means++ starts", "EM, 10 starts", ORANGE, "D", (0, (5, 1.5))),
+    "em-restarts-standardised": MethodStyle(
+        "EM, 10 starts, standardised data", "EM, 10 starts, standardised", BROWN, "p", (0, (5, 1.2, 1, 1.2)), 4.6
+    ),
+    ORACLE: MethodStyle("EM from the truth (floor)", "EM from the truth", NEUTRAL, "", (0, (2.2, 1.6))),
+    "spectral": MethodStyle("Spectral", "Spectral", GREEN, "^", (0, (1, 1.2))),
+    "tgmm-components": MethodStyle("TGMM components", "TGMM components", BLUE, "o", "-"),
+    "tgmm-components-em20": MethodStyle("TGMM components + 20 EM steps", "TGMM + EM", SKY, "P", (0, (5, 1.5)), 5.0),
+    "tgmm-components-standardised": MethodStyle(
+        "TGMM components, standardised data", "TGMM standardised", INDIGO, "X", (0, (5, 1.2, 1, 1.2)), 4.8
+    ),
+    "tgmm-components-n32": MethodStyle(
+        "TGMM components, trained at N = 32", "TGMM, N = 32", MAGENTA, "<", (0, (1, 1.2)), 4.4
+    ),
+    "tgmm-components-n64": MethodStyle(
+        "TGMM components, trained at N = 64", "TGMM, N = 64", VIOLET, ">", (0, (5, 1.5)), 4.4
+    ),
+    "tgmm-matched": MethodStyle("TGMM matched", "TGMM matched", PURPLE, "v", (0, (5, 1.2, 1, 1.2))),
+    "tgmm-reference": MethodStyle("TGMM reference", "TGMM reference", WINE, "*", (0, (1, 1.2)), 6.4),
+    "tgmm-mamba2": MethodStyle("TGMM Mamba2, both directions", "TGMM Mamba2", OLIVE, "h", "-", 4.6),
+    "tgmm-mamba2-causal": MethodStyle(
+        "TGMM Mamba2, one direction", "TGMM Mamba2, causal", MAROON, "d", (0, (5, 1.5)), 4.8
+    ),
+}
+FALLBACK_COLORS = {"em": "#b8860b", "spectral": "#44aa99", "tgmm": "#7f3c8d", "": "#7f7f7f"}
+FALLBACK_MARKERS = "<>ph*d8H"
+FALLBACK_LINES = ["-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2))]
+
+
+def method_style(method: str) -> MethodStyle:
+    """Return the method's look; a method without an entry gets one from its name, the same in every figure."""
+    if method in STYLES:
+        return STYLES[method]
+    kind = method.split("-")[0]
+    number = zlib.crc32(method.encode())
+    return MethodStyle(
+        label=_readable(method),
+        short=_readable(method),
+        color=FALLBACK_COLORS.get(kind, FALLBACK_COLORS[""]),
+        marker=FALLBACK_MARKERS[number % len(FALLBACK_MARKERS)],
+        line=FALLBACK_LINES[number // len(FALLBACK_MARKERS) % len(FALLBACK_LINES)],
+    )
+
+
+def _readable(method: str) -> str:
+    kind, *rest = method.split("-")
+    head = {"em": "EM", "tgmm": "TGMM"}.get(kind, kind.capitalize())
+    return " ".join([head, *rest])
+
+
+def is_oracle(method: str) -> bool:
+    """Return whether the method knows the truth and so marks the floor."""
+    return method == ORACLE

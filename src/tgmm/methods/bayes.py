@@ -12,7 +12,6 @@ below 0.8, weights proportional to independent uniforms on [0.2, 0.8].
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch

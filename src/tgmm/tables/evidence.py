@@ -19,7 +19,7 @@ import pandas as pd
 
 from tgmm.columns import SAMPLE_MEAN, over, over_seeds
 from tgmm.errors import UserError, unknown_name
-from tgmm.figures.palette import method_style
+from tgmm.figures.style import method_style
 from tgmm.tables.render import write_number
 
 # Roles that task sets play in the claims -> the task sets' names unless the settings say others.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tgmm.aggregate import read_table
-from tgmm.figures.kinds import SUMMARY, find_kind
+from tgmm.figures.data import SUMMARY, find_kind
 from tgmm.files import write_atomically
 from tgmm.recipe_study import comparison
 from tgmm.tables import claims, measurements, scores

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from tgmm.errors import UserError
-from tgmm.figures.cells import FAILED, GAP, OK, failure_reasons, is_oracle, provenance, select_cells
-from tgmm.figures.metric_text import metric_text
-from tgmm.figures.palette import method_style
-from tgmm.figures.shift_text import SHIFT_TEXTS
-from tgmm.figures.shift_text import write_number as write_value
+from tgmm.figures.data import FAILED, GAP, OK, failure_reasons, provenance, select_summary
+from tgmm.figures.labels import SHIFT_TEXTS, metric_text
+from tgmm.figures.labels import write_number as write_value
+from tgmm.figures.style import is_oracle, method_style
 from tgmm.tables.render import Cell, WideTable, write_number, write_percent
 
 # The columns that name a cell, and their heads, in the order of a wide table's heads.
@@ -23,13 +22,13 @@ def taskset_cells(summary: pd.DataFrame, settings: dict) -> pd.DataFrame:
     Parameters
     ----------
     summary : the summary of the scores.
-    settings : as for :func:`tgmm.figures.cells.select_cells`; without ``shift``, every kind of shift is there.
+    settings : as for :func:`tgmm.figures.data.select_summary`; without ``shift``, every kind of shift is there.
 
     Returns
     -------
     DataFrame with ``status`` and the methods' ``label`` and ``short`` beside the summary's columns.
     """
-    cells = select_cells(summary, settings, free=tuple(HEADS))
+    cells = select_summary(summary, settings, free=tuple(HEADS))
     kinds = list(dict.fromkeys(cells["shift"]))
     cells["order"] = cells["shift"].map(kinds.index)
     cells = cells.sort_values(["order", "d", "K", "N", "shift_value"], kind="stable").drop(columns="order")

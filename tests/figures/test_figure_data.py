@@ -1,4 +1,4 @@
-"""The cells that an artefact shows, how they are averaged over K, and what is written about shifts and metrics."""
+"""What an artefact shows of a summary, how it is averaged over K, and its footnotes."""
 
 from __future__ import annotations
 
@@ -11,15 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthetic_scores import method_scores
-from tgmm.aggregate import METRICS, summarise
+from tgmm.aggregate import summarise
 from tgmm.errors import UserError
-from tgmm.figures.average import average_over_components
-from tgmm.figures.cells import FAILED, GAP, OK, UNDEFINED, mark_undefined, provenance, select_cells
-from tgmm.figures.footnotes import NOTE_LENGTH, fill
-from tgmm.figures.horizontal_axis import axis_of, shift_axis
-from tgmm.figures.metric_text import METRIC_TEXTS, metric_text
-from tgmm.figures.shift_text import SHIFT_TEXTS, shift_text
-from tgmm.tasks.shifts import SHIFTS as SHIFTS_OF_TASKS
+from tgmm.figures.data import (
+    FAILED,
+    GAP,
+    NOTE_LENGTH,
+    OK,
+    UNDEFINED,
+    average_over_components,
+    fill,
+    mark_undefined,
+    provenance,
+    select_summary,
+    split_family,
+)
 
 SHIFTS = [
     {"kind": "wrong-k", "values": [-1, 0, 1]},
@@ -43,7 +49,7 @@ def summary() -> pd.DataFrame:
 
 def test_only_the_declared_part_of_the_task_set_is_shown(summary):
     declared = {"dimensions": [8], "n_components": [3], "n_points": [64], "shifts": SHIFTS[:1]}
-    cells = select_cells(summary, SETTINGS | declared, free=ALL)
+    cells = select_summary(summary, SETTINGS | declared, free=ALL)
     assert len(cells) == 2 * 3
     assert cells[["d", "K", "N", "shift"]].drop_duplicates().to_numpy().tolist() == [[8, 3, 64, "wrong-k"]]
     assert (cells["status"] == OK).all()
@@ -52,22 +58,22 @@ def test_only_the_declared_part_of_the_task_set_is_shown(summary):
 @pytest.mark.parametrize(("wanted", "expected"), [(8, [8]), ([8], [8]), ([8, 2, 9], [2, 8])])
 def test_a_key_picks_dimensions(summary, wanted, expected):
     one = {"N": 64, "shift": "scale", "shift_value": 1}
-    cells = select_cells(summary, SETTINGS | one | {"d": wanted})
+    cells = select_summary(summary, SETTINGS | one | {"d": wanted})
     assert sorted(cells["d"].unique()) == expected
     assert set(cells["N"]) == {64}
     assert set(cells["shift_value"]) == {1.0}
 
 
 def test_conditions_come_in_the_task_sets_order(summary):
-    cells = select_cells(summary, SETTINGS | {"shifts": SHIFTS}, free=ALL)
+    cells = select_summary(summary, SETTINGS | {"shifts": SHIFTS}, free=ALL)
     pairs = list(dict.fromkeys(zip(cells["shift"], cells["shift_value"], strict=True)))
     assert pairs == [(shift["kind"], float(value)) for shift in SHIFTS for value in shift["values"]]
-    seen = select_cells(summary, SETTINGS, free=ALL)
+    seen = select_summary(summary, SETTINGS, free=ALL)
     assert sorted(seen["shift"].unique()) == list(dict.fromkeys(seen["shift"]))
 
 
 def test_a_kind_of_shift_keeps_its_values_alone(summary):
-    cells = select_cells(summary, SETTINGS | {"shifts": SHIFTS, "shift": "student-t"}, free=ALL)
+    cells = select_summary(summary, SETTINGS | {"shifts": SHIFTS, "shift": "student-t"}, free=ALL)
     assert list(dict.fromkeys(cells["shift_value"])) == [3.0, 10.0, math.inf]
     rows = summary[(summary["shift"] == "student-t") & (summary["metric"] == "l2_error")]
     assert len(cells) == len(rows)
@@ -93,12 +99,12 @@ def test_a_kind_of_shift_keeps_its_values_alone(summary):
 )
 def test_what_is_not_there_is_refused(summary, settings, free, message):
     with pytest.raises(UserError, match=message):
-        select_cells(summary, SETTINGS | settings, free=free)
+        select_summary(summary, SETTINGS | settings, free=free)
 
 
 def test_missing_methods_and_dimensions_are_gaps(summary):
     settings = SETTINGS | {"methods": ["em", "tgmm-x"], "dimensions": [8, 32], "n_points": [128], "shift": "scale"}
-    cells = select_cells(summary, settings, free=ALL)
+    cells = select_summary(summary, settings, free=ALL)
     assert set(cells.loc[(cells["method"] == "tgmm-x") | (cells["d"] == 32), "status"]) == {GAP}
     assert set(cells.loc[(cells["method"] == "em") & (cells["d"] == 8), "status"]) == {OK}
     assert "N = 128 ·" in provenance(cells)
@@ -107,12 +113,12 @@ def test_missing_methods_and_dimensions_are_gaps(summary):
 def test_a_mean_that_is_no_number_is_told_apart(summary):
     odd = summary.copy()
     odd.loc[odd["method"] == "em", "mean"] = [math.nan, math.inf] * (sum(odd["method"] == "em") // 2)
-    cells = mark_undefined(select_cells(odd, SETTINGS, free=ALL))
+    cells = mark_undefined(select_summary(odd, SETTINGS, free=ALL))
     assert set(cells.loc[cells["method"] == "em", "status"]) == {UNDEFINED}
     assert set(cells.loc[cells["method"] == "em-oracle", "status"]) == {OK}
 
 
-def cells_over_components(means, half_widths, status=OK) -> pd.DataFrame:
+def rows_over_components(means, half_widths, status=OK) -> pd.DataFrame:
     means, half_widths = np.array(means, float), np.array(half_widths, float)
     return pd.DataFrame(
         {"method": "em", "K": np.arange(len(means)) + 2, "mean": means, "median": means / 2, "low": means - half_widths,
@@ -124,7 +130,7 @@ def cells_over_components(means, half_widths, status=OK) -> pd.DataFrame:
 def test_average_adds_half_widths_in_quadrature(pairs, random):
     """As the standard deviation of an average of independent quantities, and whatever the order of the cells."""
     means, widths = zip(*pairs, strict=True)
-    cells = cells_over_components(means, widths)
+    cells = rows_over_components(means, widths)
     row = average_over_components(cells, ["method"]).iloc[0]
     width = math.hypot(*(half / len(means) for half in widths))
     assert row["mean"] == pytest.approx(math.fsum(means) / len(means))
@@ -139,34 +145,12 @@ def test_average_adds_half_widths_in_quadrature(pairs, random):
 
 @pytest.mark.parametrize("status", [FAILED, GAP, UNDEFINED])
 def test_average_has_no_value_where_a_cell_has_none(status):
-    cells = cells_over_components([1.0, 2.0], [0.1, 0.1])
+    cells = rows_over_components([1.0, 2.0], [0.1, 0.1])
     cells.loc[1, ["status", "mean", "failure_reason"]] = [status, math.nan, "lost"]
     row = average_over_components(cells, ["method"]).iloc[0]
     assert row["status"] == status
     assert math.isnan(row["mean"])
     assert row["failure_reason"] == ("lost" if status == FAILED else "")
-
-
-def test_every_shift_and_metric_has_a_text():
-    assert set(SHIFT_TEXTS) == set(SHIFTS_OF_TASKS) - {"none"}
-    assert set(METRICS) <= set(METRIC_TEXTS)
-    assert all(max(map(len, text.narrow.split("\n"))) <= 22 for text in METRIC_TEXTS.values())
-    with pytest.raises(UserError, match="unknown kind of shift 'means'; did you mean 'mean'"):
-        shift_text("means")
-    with pytest.raises(UserError, match="did you mean 'accuracy'"):
-        metric_text("acuracy")
-
-
-def test_axes_run_from_mild_to_strong():
-    cells = pd.DataFrame({"shift": "student-t", "shift_value": [3.0, math.inf, 5.0], "d": 8, "N": 128})
-    axis = axis_of("shift_value", cells)
-    assert [axis.write(value) for value in axis.levels(cells)] == ["∞", "5", "3"]
-    assert axis.unshifted == math.inf
-    assert [shift_axis("wrong-k").write(value) for value in (-1.0, 0.0, 1.0)] == ["K−1", "K", "K+1"]
-    assert shift_axis("outliers").write(0.05) == "5 %"
-    assert shift_axis("smallest-weight").levels(pd.DataFrame({"shift_value": [0.02, 0.1, 0.05]})) == [0.1, 0.05, 0.02]
-    with pytest.raises(UserError, match="unknown axis 'n'"):
-        axis_of("n", cells)
 
 
 @given(st.lists(st.text("ab ", min_size=1, max_size=300).filter(str.strip), min_size=1, max_size=6))
@@ -175,3 +159,10 @@ def test_notes_fill_lines_and_lose_no_word(notes):
     longest = max(len(word) for note in notes for word in note.split())
     assert all(len(line) <= max(NOTE_LENGTH, longest) for line in lines)
     assert " ".join(lines).replace("·", " ").split() == " ".join(notes).split()
+
+
+def test_a_familys_name_is_split():
+    parts = split_family("isotropic-d8-n128-components-w25-b50")
+    assert parts == {"covariance": "isotropic", "d": "8", "N": "128", "recipe": "components-w25-b50"}
+    with pytest.raises(UserError, match="family 'nonsense' is not named"):
+        split_family("nonsense")

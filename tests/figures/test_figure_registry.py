@@ -1,0 +1,92 @@
+"""From files to a figure's files: the same bytes for the same data, bad input refused by name."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from synthetic_scores import METHODS, history
+from tgmm.aggregate import read_table
+from tgmm.errors import UserError
+from tgmm.figures.registry import FIGURES, draw_figure
+
+SETTINGS = {
+    "id": "fig-effectiveness", "kind": "metric-against-dimension", "taskset": "effectiveness", "metric": "l2_error",
+    "methods": list(METHODS), "scale": "laptop", "dimensions": [2, 8, 32], "n_components": [2, 3],
+}  # fmt: skip
+FAMILIES = ["isotropic-d2-n128-components", "isotropic-d2-n128-matched", "isotropic-d8-n128-components"]
+CURVES = {"id": "fig-training", "kind": "training-curves", "families": FAMILIES, "scale": "laptop"}
+
+
+@pytest.fixture(scope="module")
+def summary_path(effectiveness, tmp_path_factory):
+    path = tmp_path_factory.mktemp("registry") / "summary.parquet"
+    effectiveness.to_parquet(path)
+    return path
+
+
+def test_same_input_gives_the_same_bytes(summary_path, tmp_path):
+    """Drawn here, and from shuffled rows in a process with another hash seed and another date."""
+    shuffled = pd.read_parquet(summary_path).sample(frac=1, random_state=0)
+    shuffled.to_parquet(tmp_path / "shuffled.parquet")
+    ours = draw_figure(SETTINGS, summary_path, tmp_path / "ours")
+    code = (
+        "from tgmm.figures.registry import draw_figure; "
+        f"draw_figure({SETTINGS!r}, {str(tmp_path / 'shuffled.parquet')!r}, {str(tmp_path / 'theirs')!r})"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "7", "SOURCE_DATE_EPOCH": "86400"}
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    for path in ours:
+        assert path.read_bytes() == (tmp_path / f"theirs{path.suffix}").read_bytes()
+
+
+def test_files_name_their_figure_and_no_date_or_program(summary_path, tmp_path):
+    pdf, png = draw_figure(SETTINGS | {"caption": "What is shown."}, summary_path, tmp_path / "figure")
+    for content in (pdf.read_bytes(), png.read_bytes()):
+        assert b"What is shown." in content
+        assert b"fig-effectiveness" in content
+        assert b"CreationDate" not in content
+        assert b"matplotlib" not in content.lower()
+
+
+def test_fonts_are_embedded_as_truetype(summary_path, tmp_path):
+    content = draw_figure(SETTINGS, summary_path, tmp_path / "figure")[0].read_bytes()
+    assert b"/FontFile2" in content
+    assert b"/Type3" not in content
+
+
+def test_bad_input_is_refused_by_name(summary_path, tmp_path, effectiveness):
+    empty, lacking, csv = (tmp_path / name for name in ("empty.parquet", "lacking.parquet", "history.csv"))
+    effectiveness.iloc[:0].to_parquet(empty)
+    effectiveness.drop(columns="median").to_parquet(lacking)
+    history(FAMILIES[0]).drop(columns="tasks").to_csv(csv, index=False)
+    for settings, path, histories, message in [
+        (SETTINGS, empty, {}, "empty.parquet: no rows"),
+        (SETTINGS, lacking, {}, "lacking.parquet: missing column median"),
+        (CURVES, summary_path, {FAMILIES[0]: csv}, "history.csv: missing column tasks"),
+        (CURVES, summary_path, {}, f"no training history was given for family '{FAMILIES[0]}'"),
+        (CURVES | {"families": ["nonsense"]}, summary_path, {}, "family 'nonsense'"),
+        (SETTINGS | {"kind": "metric-against-dimensions"}, summary_path, {}, "did you mean 'metric-against-dimension'"),
+        ({"id": "fig-x", "kind": "evaluator"}, summary_path, {}, "settings of artefact 'fig-x' lack taskset, methods"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            draw_figure(settings, path, tmp_path / "x", histories)
+    assert not list(tmp_path.glob("x.*"))
+
+
+def test_columns_are_checked_before_drawing(summary_path):
+    assert list(read_table(summary_path, ("seed",)).columns) == ["seed"]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_kind_is_two_functions_named_after_it(name):
+    """So that whoever reads a kind in the configuration finds its drawing and its caption."""
+    kind, word = FIGURES[name], name.replace("-", "_")
+    assert (kind.draw.__name__, kind.caption.__name__) == (f"draw_{word}", f"caption_{word}")
+    assert len(inspect.signature(kind.draw).parameters) == 3

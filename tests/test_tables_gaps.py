@@ -1,0 +1,37 @@
+"""Families that are not trained at a scale are gaps that tables name, not errors."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from synthetic_scores import write_scores
+from tgmm.aggregate import aggregate
+from tgmm.tables.registry import write_table
+
+METHODS = ["em", "em-restarts", "tgmm-matched", "tgmm-components", "em-oracle"]
+
+
+@pytest.fixture(scope="module")
+def summary_path(tmp_path_factory):
+    """Scores of the baselines and one network; those of the other network are not there."""
+    folder = tmp_path_factory.mktemp("gaps")
+    scored = [name for name in METHODS if name != "tgmm-matched"]
+    files = write_scores(folder / "scores", dimensions=(2, 8), components=(2, 3), tasks=16, methods=scored)
+    aggregate(files, folder / "summary.parquet", folder / "summary.json", resamples=50)
+    return folder / "summary.parquet"
+
+
+@pytest.mark.parametrize("kind", ["score-table", "full-table"])
+def test_tables_say_that_a_network_is_not_trained(summary_path, tmp_path, kind):
+    settings = {"id": "tab", "kind": kind, "taskset": "effectiveness", "metric": "l2_error", "methods": METHODS}
+    write_table(settings | {"metrics": ["l2_error", "accuracy"]}, summary_path, tmp_path / "tab")
+    rows = pd.read_csv(tmp_path / "tab.csv")
+    assert set(rows.loc[rows["method"] == "tgmm-matched", "status"]) == {"not run"}
+    assert "not trained or not run at this scale" in (tmp_path / "tab.md").read_text()
+
+
+def test_a_claim_that_needs_the_network_is_not_tested(summary_path, tmp_path):
+    write_table({"id": "tab-claims", "kind": "claims-table", "scale": "paper"}, summary_path, tmp_path / "tab")
+    claims = pd.read_csv(tmp_path / "tab.csv").set_index("claim")
+    assert claims.at["mamba2-works", "verdict"] == "not tested at this scale"
