@@ -17,7 +17,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from tgmm.columns import ORACLE
-from tgmm.figures.palette import method_style
+from tgmm.figures.style import method_style
 from tgmm.tables.evidence import (
     FAILS,
     HOLDS,
