@@ -1,0 +1,199 @@
+"""The assignment network: a data set goes in, the responsibilities of its mixture's components come out.
+
+Component tokens and data tokens exchange in every block, as in :mod:`tgmm.models.components`; the read-out is a score
+of every point for every component, and a softmax over components makes it responsibilities. One M-step turns these into
+a mixture of whichever covariance is asked for, in the full space, so one network serves every dimension and shape.
+
+The network sees a data set in a canonical view (:func:`canonical_view`), blind to origin, units and rotation. It is
+told the shape of the covariances, or nothing of it, and K; or K is withheld, and it tells a distribution over K.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tgmm.tasks.prior import SHAPES
+
+AXES = 8  # principal axes that the network sees at most
+LARGEST = 10  # components that it tells apart at most
+SMALLEST_SHARE = 1e-3  # keeps the logarithm of an unread component's attention, and its gradient, bounded
+
+
+@dataclass(frozen=True)
+class AssignmentSettings:
+    """Architecture of an assignment network: D, number of blocks, heads, and waves of Fourier features a coordinate."""
+
+    width: int = 64
+    blocks: int = 4
+    heads: int = 4
+    waves: int = 3
+
+    def plain(self) -> dict[str, Any]:
+        """The settings as JSON holds them."""
+        return asdict(self)
+
+
+def canonical_view(
+    points: Tensor, shapes: Tensor, weights: Tensor | None = None, signs: Tensor | None = None
+) -> Tensor:
+    """What the network sees of data sets (B, N, d), as a Tensor (B, N, 3 AXES + 2).
+
+    Centred, in at most ``AXES`` principal axes whose signs are set by third moments: each coordinate in units of the
+    overall spread, whitened, and as a rank; beside them the number of axes and log N. For spheres the columns' units
+    count; for the other shapes, which hold mixtures in any units, columns are standardised first.
+
+    Parameters
+    ----------
+    points : finite Tensor (B, N, d).
+    shapes : int64 Tensor (B,), indices of ``SHAPES``.
+    weights : Tensor (B, N), of sums one; None where all points count the same.
+    signs : Tensor (AXES,) of +1 and -1: another view of the same data.
+    """
+    B, N, d = points.shape
+    share = (
+        torch.full((B, N, 1), 1 / N, dtype=points.dtype, device=points.device)
+        if weights is None
+        else weights[..., None]
+    )
+    points = points - (points * share).sum(1, keepdim=True)
+    deviations = (points.square() * share).sum(1, keepdim=True).sqrt()
+    deviations = torch.where((shapes == 1)[:, None, None], deviations.square().mean(2, keepdim=True).sqrt(), deviations)
+    points = points / torch.where(deviations > 0, deviations, torch.ones_like(deviations))
+    eigenvalues, axes = torch.linalg.eigh(points.mT @ (points * share))
+    q = min(d, AXES)
+    eigenvalues, axes = eigenvalues[:, -q:].flip(1).clamp_min(0), axes[..., -q:].flip(2)
+    principal = points @ axes
+    skewed = (principal.pow(3) * share).sum(1, keepdim=True)
+    principal = torch.where(skewed < 0, -principal, principal)
+    if signs is not None:
+        principal = principal * signs[:q].to(principal)
+    plain = principal / eigenvalues.mean(1)[:, None, None].sqrt().clamp_min(1e-12)
+    whitened = principal / eigenvalues.clamp_min(1e-8 * eigenvalues[:, :1] + 1e-20).sqrt()[:, None]
+    padded = [F.pad(part.clamp(-8, 8), (0, AXES - q)) for part in (plain, whitened, ranks(principal))]
+    extra = torch.tensor([q / 8, math.log(N) / 5], dtype=points.dtype, device=points.device).expand(B, N, 2)
+    return torch.cat([*padded, extra], -1).float()
+
+
+def ranks(values: Tensor) -> Tensor:
+    """The rank of each value of a Tensor (B, N, q) among its column's, from -1 to 1; equal values share theirs."""
+    columns = values.mT.contiguous()
+    ordered = columns.sort(-1).values
+    below, upto = torch.searchsorted(ordered, columns), torch.searchsorted(ordered, columns, right=True)
+    return ((below + upto).to(values.dtype) / values.shape[1] - 1).mT
+
+
+class Gather(nn.Module):
+    """Component tokens (B, K, D) read the data tokens (B, N, D), then each other.
+
+    Projections of the many are applied to the few instead (see :mod:`tgmm.models.cross`): a score is
+    component · matrix · point, and a mean of projected tokens is the projected mean.
+    """
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.scores = nn.Linear(width, heads * width, bias=False)
+        self.values = nn.Linear(heads * width, width)
+        self.mix_norm, self.mix_in, self.mix_out = (
+            nn.LayerNorm(width),
+            nn.Linear(width, 3 * width),
+            nn.Linear(width, width),
+        )
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.ReLU(), nn.Linear(4 * width, width)
+        )
+        nn.init.normal_(self.scores.weight, std=1 / width)
+
+    def forward(self, components: Tensor, data: Tensor) -> Tensor:
+        B, K, D = components.shape
+        queries = self.scores(self.norm(components)).view(B, K * self.heads, D)
+        spread = (queries @ data.mT).softmax(-1)
+        components = components + self.values((spread @ data).view(B, K, self.heads * D))
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for part in self.mix_in(self.mix_norm(components)).chunk(3, -1)
+        )
+        mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        components = components + self.mix_out(mixed)
+        return components + self.mlp(components)
+
+
+class Scatter(nn.Module):
+    """Data tokens read the component tokens, which learn how much of that reading each got."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.scores = nn.Linear(width, heads * width, bias=False)
+        self.values = nn.Linear(width, heads * width, bias=False)
+        self.count = nn.Linear(heads, width)
+        self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
+        nn.init.normal_(self.scores.weight, std=1 / width)
+
+    def forward(self, data: Tensor, normed: Tensor, components: Tensor) -> tuple[Tensor, Tensor]:
+        B, K, D = components.shape
+        shown = self.norm(components)
+        keys, values = self.scores(shown).view(B, K * self.heads, D), self.values(shown).view(B, K * self.heads, D)
+        spread = (keys @ normed.mT).view(B, K, self.heads, -1).softmax(1)
+        data = data + spread.view(B, K * self.heads, -1).mT @ values
+        share = (spread.mean(-1) + SMALLEST_SHARE).log()
+        return data + self.mlp(data), components + self.count(share)
+
+
+class AssignmentNetwork(nn.Module):
+    """Responsibilities, and a distribution over K, from data sets in their canonical view."""
+
+    def __init__(self, settings: AssignmentSettings | None = None):
+        super().__init__()
+        self.settings = settings = settings or AssignmentSettings()
+        width, heads, blocks = settings.width, settings.heads, settings.blocks
+        self.read_in = nn.Linear(AXES * (3 + 4 * settings.waves) + 2, width)
+        self.seeds = nn.Parameter(torch.randn(LARGEST, width))
+        self.size = nn.Embedding(LARGEST + 1, width)  # entry 0: K is withheld
+        self.shape = nn.Embedding(len(SHAPES), width)
+        for embedding in (self.size, self.shape):
+            nn.init.normal_(embedding.weight, std=0.5)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(blocks))
+        self.gathers = nn.ModuleList(Gather(width, heads) for _ in range(blocks))
+        self.scatters = nn.ModuleList(Scatter(width, heads) for _ in range(blocks))
+        self.component_norm, self.data_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query, self.bias = nn.Linear(width, width), nn.Linear(width, 1)
+        self.pooled = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.ReLU())
+        self.count = nn.Linear(2 * width, LARGEST)
+
+    def forward(self, seen: Tensor, shapes: Tensor, K: int) -> tuple[list[Tensor], Tensor]:
+        """Log-responsibilities (B, N, K) after every block, and logits (B, LARGEST) of K = 1 ... LARGEST.
+
+        Parameters
+        ----------
+        seen : Tensor (B, N, 3 AXES + 2), from :func:`canonical_view`.
+        shapes : int64 Tensor (B,), indices of ``SHAPES``.
+        K : the number of components; 0 withholds it: ``LARGEST`` components are told apart, of which some stay empty.
+        """
+        width = self.settings.width
+        data = self.read_in(self.features(seen))
+        components = self.seeds[: K or LARGEST] + (self.size.weight[K] + self.shape(shapes))[:, None]
+        outputs = []
+        for norm, gather, scatter in zip(self.norms, self.gathers, self.scatters, strict=True):
+            normed = norm(data)
+            components = gather(components, normed)
+            data, components = scatter(data, normed, components)
+            shown, told = self.data_norm(data), self.component_norm(components)
+            scores = shown @ self.query(told).mT / math.sqrt(width) + self.bias(told).mT
+            outputs.append(scores.log_softmax(-1))
+        pooled = torch.cat([told, shown.mean(1, keepdim=True).expand_as(told)], -1)
+        return outputs, self.count(self.pooled(pooled).mean(1))
+
+    def features(self, seen: Tensor) -> Tensor:
+        """The view with Fourier features of the coordinates (ranks have none)."""
+        frequencies = math.pi / 8 * 2.0 ** torch.arange(self.settings.waves, device=seen.device)
+        angles = (seen[..., : 2 * AXES, None] * frequencies).flatten(-2)
+        return torch.cat([seen, angles.sin(), angles.cos()], -1)

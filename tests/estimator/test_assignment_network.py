@@ -1,0 +1,148 @@
+"""The assignment network, its view of data, its prior and its training."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tgmm.models.assignment import AXES, LARGEST, AssignmentNetwork, AssignmentSettings, canonical_view, ranks
+from tgmm.tasks.prior import HOLDERS, KINDS, SHAPES, PriorSettings, draw_tasks, tell_shapes
+from tgmm.train.assignment import draw_batch, matched_cross_entropy, train
+
+PLAIN = PriorSettings(heavy_tails=0, outliers=0, noise_columns=0, own_units=0)
+
+
+def draw(B=6, K=3, d=4, N=80, seed=0, settings=PLAIN, **options):
+    generator = torch.Generator().manual_seed(seed)
+    return draw_tasks(settings, torch.full((B,), K), d, N, generator, **options)
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return AssignmentNetwork(AssignmentSettings(width=16, blocks=2)).eval()
+
+
+@pytest.mark.parametrize("kind", range(len(KINDS)))
+def test_points_are_of_their_components(kind):
+    tasks = draw(B=1, K=2, d=2, N=4000, kind=kind, distance=30.0)
+    own = tasks.points[0][tasks.labels[0] == 0].double()
+    covariance, other = torch.cov(own.T), torch.cov(tasks.points[0][tasks.labels[0] == 1].double().T)
+    if kind == 0:
+        torch.testing.assert_close(covariance, torch.eye(2).double(), atol=0.2, rtol=0)
+    if kind in (0, 4):
+        torch.testing.assert_close(covariance, other, atol=0.3, rtol=0.3)
+    if kind in (1, 2):
+        assert abs(covariance[0, 1]) < 0.1 * covariance.diagonal().prod().sqrt()
+
+
+def test_tasks_repeat_with_their_seed_and_hold_no_more_components_than_said():
+    sizes = torch.tensor([1, 2, 5, 10])
+    first, again = (
+        draw_tasks(PriorSettings(outliers=1.0), sizes, 3, 400, torch.Generator().manual_seed(1)) for _ in range(2)
+    )
+    assert torch.equal(first.points, again.points)
+    assert torch.equal(first.labels, again.labels)
+    assert torch.all(first.labels < sizes[:, None])
+    away = (first.labels == -1).float().mean(1)
+    assert 0 < away.max() < 0.1
+    assert torch.isfinite(first.points).all()
+
+
+def test_noise_columns_tell_nothing():
+    tasks = draw(B=40, K=2, d=4, N=400, settings=PriorSettings(noise_columns=1.0), kind=0, distance=20.0)
+    means = torch.stack(
+        [torch.stack([p[y == k].mean(0) for k in range(2)]) for p, y in zip(tasks.points, tasks.labels, strict=True)]
+    )
+    same = (means[:, 0] - means[:, 1]).abs() < 0.6
+    assert 0.3 < same[:, 1:].float().mean() < 0.7
+
+
+def test_told_shapes_hold_the_tasks_covariances():
+    kinds = torch.arange(len(KINDS)).repeat(200)
+    told = tell_shapes(kinds, torch.Generator().manual_seed(0))
+    for kind in range(len(KINDS)):
+        assert set(told[kinds == kind].tolist()) == {0, *HOLDERS[kind]}
+
+
+def test_the_view_is_blind_to_origin_unit_rotation_and_order():
+    points = draw(d=3).points.double()
+    shapes = torch.full((len(points),), SHAPES.index("spherical"))
+    view = canonical_view(points, shapes)
+    turned = (
+        points @ torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3)))[0]
+    )
+    torch.testing.assert_close(canonical_view(1e-5 * turned + 100, shapes), view, atol=1e-4, rtol=0)
+    order = torch.randperm(points.shape[1], generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(canonical_view(points[:, order], shapes), view[:, order], atol=1e-5, rtol=0)
+
+
+def test_for_other_shapes_than_spheres_columns_have_no_unit():
+    points = draw(d=3).points.double()
+    shapes = torch.full((len(points),), SHAPES.index("full"))
+    stretched = points * torch.tensor([1e-6, 1.0, 1e5], dtype=torch.float64)
+    torch.testing.assert_close(canonical_view(stretched, shapes), canonical_view(points, shapes), atol=1e-4, rtol=0)
+
+
+def test_the_view_of_many_columns_of_constants_and_of_weights():
+    shapes = torch.tensor([SHAPES.index("full")])
+    assert canonical_view(torch.randn(1, 30, 20), shapes).shape == (1, 30, 3 * AXES + 2)
+    assert torch.isfinite(canonical_view(torch.ones(1, 30, 4), shapes)).all()
+    points = draw(B=1).points.double()
+    doubled = canonical_view(torch.cat([points, points[:, :20]], 1), shapes)
+    weights = torch.ones(1, points.shape[1], dtype=torch.float64)
+    weights[:, :20] = 2
+    weighted = canonical_view(points, shapes, weights / weights.sum())
+    torch.testing.assert_close(weighted[..., : 2 * AXES], doubled[:, : points.shape[1], : 2 * AXES], atol=1e-5, rtol=0)
+
+
+def test_ranks_are_shared_by_equal_values():
+    values = torch.tensor([[[3.0], [1.0], [1.0], [2.0]]])
+    assert ranks(values)[0, :, 0].tolist() == [0.75, -0.5, -0.5, 0.25]
+
+
+def test_the_network_is_blind_to_the_order_of_points_and_sums_to_one(network):
+    points = draw(B=2).points
+    shapes = torch.tensor([0, 4])
+    order = torch.randperm(points.shape[1], generator=torch.Generator().manual_seed(0))
+    for K in (3, 0):
+        outputs, logits = network(canonical_view(points, shapes), shapes, K)
+        turned, same = network(canonical_view(points[:, order], shapes), shapes, K)
+        assert outputs[-1].shape == (2, points.shape[1], K or LARGEST)
+        torch.testing.assert_close(outputs[-1].exp().sum(-1), torch.ones(2, points.shape[1]))
+        torch.testing.assert_close(turned[-1], outputs[-1][:, order], atol=1e-3, rtol=0)
+        torch.testing.assert_close(same, logits, atol=1e-4, rtol=0)
+
+
+def test_cross_entropy_is_blind_to_the_names_of_components_and_to_outliers():
+    labels = torch.tensor([[0, 0, 1, 1, 2, -1]])
+    certain = torch.tensor([2, 2, 0, 0, 1, 1])
+    output = torch.full((1, 6, 3), -20.0).scatter(2, certain[None, :, None], 0.0).log_softmax(-1)
+    loss, last = matched_cross_entropy([output, output], labels)
+    assert last == pytest.approx(0.0, abs=1e-6)
+    assert loss.item() == pytest.approx(0.0, abs=1e-6)
+    _, uniform = matched_cross_entropy([torch.zeros(1, 6, 3).log_softmax(-1)], labels)
+    assert uniform == pytest.approx(np.log(3), abs=1e-6)
+
+
+def test_batches_are_of_every_kind():
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    batches = [draw_batch(PriorSettings(), rng, generator, 8) for _ in range(60)]
+    assert {0, 2, 3} <= {K for _, K in batches}
+    for tasks, K in batches:
+        assert torch.isfinite(tasks.points).all()
+        assert K == 0 or torch.all(tasks.n_components == K)
+    assert {len(tasks.points[0, 0]) for tasks, _ in batches} >= {1, 2, 8}
+
+
+def test_a_short_training_leaves_weights_and_a_record(tmp_path):
+    train(tmp_path, 0.05, batch=4)
+    record = json.loads((tmp_path / "assignment.json").read_text())
+    assert record["tasks"] > 0
+    assert record["of_minutes"] == 0.05
+    assert PriorSettings.read(record["prior"]) == PriorSettings()
+    network = AssignmentNetwork(AssignmentSettings(**record["settings"]))
+    network.load_state_dict(load_file(tmp_path / "assignment.safetensors"))
+    assert not list(tmp_path.glob("*.partial"))
