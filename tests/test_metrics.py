@@ -143,3 +143,84 @@ def test_accuracy_uses_the_matched_labels(make_mixture):
     relabelled = truth.permute_components(torch.tensor([[2, 3, 1, 0]]))
     assert metrics.clustering_accuracy(metrics.match(relabelled, truth), points, labels).item() == 1.0
     assert metrics.clustering_accuracy(relabelled, points, labels).item() == 0.0
+
+
+# --- properties, against brute force and scipy -----------------------------------------------------------------------
+
+
+def brute_force(estimate: Mixture, truth: Mixture) -> tuple[float, tuple[int, ...]]:
+    """The least error over all assignments of estimated to true components, one loop after the other."""
+    arrays = [tensor[0].tolist() for tensor in (estimate.weights, estimate.means, truth.weights, truth.means)]
+    weights, means, true_weights, true_means = arrays
+    best = (float("inf"), ())
+    for order in itertools.permutations(range(len(weights))):
+        total = 0.0
+        for k, i in enumerate(order):
+            total += sum((a - b) ** 2 for a, b in zip(means[i], true_means[k], strict=True)) / len(means[i])
+            total += (weights[i] - true_weights[k]) ** 2
+        best = min(best, (total / len(order), order))
+    return best
+
+
+@st.composite
+def pairs_of_mixtures(draw, dimensions=(1, 2, 8)):
+    """An estimate and a truth of one task, of the same K up to 5; means may coincide."""
+    n_components, dimension = draw(st.integers(1, 5)), draw(st.sampled_from(dimensions))
+    numbers = st.floats(-20, 20, allow_subnormal=False)
+    mixtures = []
+    for _ in range(2):
+        raw = draw(st.lists(st.floats(0.01, 1), min_size=n_components, max_size=n_components))
+        size = n_components * dimension
+        means = draw(st.lists(numbers, min_size=size, max_size=size))
+        weights = torch.tensor([raw], dtype=torch.float64)
+        means = torch.tensor(means, dtype=torch.float64).reshape(1, n_components, dimension)
+        mixtures.append(Mixture(weights / weights.sum(), means))
+    return mixtures
+
+
+@given(pair=pairs_of_mixtures())
+def test_the_l2_error_is_that_of_the_best_assignment_of_all(pair):
+    estimate, truth = pair
+    least, order = brute_force(estimate, truth)
+    assert metrics.l2_error(estimate, truth).item() == pytest.approx(least, rel=1e-9, abs=1e-12)
+    chosen = metrics.match(estimate, truth)
+    forced = estimate.permute_components(torch.tensor([order]))
+    total = [metrics.mean_error(m, truth) + metrics.weight_error(m, truth) for m in (chosen, forced)]
+    torch.testing.assert_close(*total, rtol=1e-9, atol=1e-12)
+
+
+@given(pair=pairs_of_mixtures(dimensions=(2, 3)), data=st.data())
+def test_errors_do_not_know_the_order_the_origin_or_the_axes(pair, data):
+    """Relabelled on either side, moved or turned together, both are as far apart as before; scaled, in proportion."""
+    estimate, truth = pair
+    n_components, dimension = truth.n_components, truth.dimension
+    before = metrics.l2_error(estimate, truth)
+    orders = [torch.tensor([data.draw(st.permutations(range(n_components)))]) for _ in range(2)]
+    relabelled = metrics.l2_error(estimate.permute_components(orders[0]), truth.permute_components(orders[1]))
+    torch.testing.assert_close(relabelled, before, rtol=1e-9, atol=1e-12)
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    square = torch.randn(dimension, dimension, generator=generator, dtype=torch.float64)
+    axes, shift = torch.linalg.qr(square).Q, torch.randn(dimension, generator=generator, dtype=torch.float64)
+    moved = [replace(mixture, means=mixture.means @ axes + shift) for mixture in (estimate, truth)]
+    torch.testing.assert_close(metrics.l2_error(*moved), before, rtol=1e-9, atol=1e-9)
+    even = [replace(mixture, weights=torch.full_like(mixture.weights, 0.5)) for mixture in (estimate, truth)]
+    large = [replace(mixture, means=3 * mixture.means) for mixture in even]
+    torch.testing.assert_close(metrics.l2_error(*large), 9 * metrics.l2_error(*even), rtol=1e-9, atol=1e-12)
+
+
+@given(seed=st.integers(0, 10**6), guessed=st.integers(1, 7), true=st.integers(1, 7))
+def test_components_of_different_numbers_are_paired_as_by_scipys_assignment(make_mixture, seed, guessed, true):
+    estimate, truth = make_mixture(2, guessed, 3, seed=seed), make_mixture(2, true, 3, seed=seed + 1)
+    lined_up, labels = metrics.pair(estimate, truth)
+    assert lined_up.means.shape == truth.means.shape
+    for task in range(2):
+        cost = metrics.pairwise_errors(estimate, truth)[task].numpy()
+        rows, columns = linear_sum_assignment(cost)
+        assert [labels[task, row].item() for row in rows] == list(columns)
+        assert (labels[task] >= 0).sum() == min(guessed, true)
+        for row, column in zip(rows, columns, strict=True):
+            assert torch.equal(lined_up.means[task, column], estimate.means[task, row])
+            assert lined_up.weights[task, column] == estimate.weights[task, row]
+        for column in set(range(true)) - set(columns):
+            assert lined_up.weights[task, column] == 0
+            assert torch.equal(lined_up.means[task, column], estimate.means[task, cost[:, column].argmin()])

@@ -30,6 +30,7 @@ from tgmm.columns import (
     REFERENCE,
     SCORE_COLUMNS,
     SUMMARY_COLUMNS,
+    TRANSFORMER,
     over,
     over_seeds,
 )
@@ -129,7 +130,7 @@ def summarise(
     scores : rows of ``SCORE_COLUMNS``.
     resamples, seed : of the bootstrap.
     recipes : role -> recipe -> the methods that stand for it, one a training seed, the main one first. Each main method
-        is compared with the ``BASELINES``, and those of other roles with those of the first role besides.
+        is compared with the ``BASELINES``, and those of other roles with the transformers besides.
     """
     summary = _summarise_metrics(scores, resamples, seed)
     compared = [] if not recipes else compare_networks(scores, recipes, resamples, seed)
@@ -230,9 +231,8 @@ def _quantiles(samples: np.ndarray, shares: list[float]) -> np.ndarray:
 
 def compare_networks(scores: pd.DataFrame, recipes: Recipes, resamples: int, seed: int) -> list[dict]:
     """Rows of ratios of mean errors, for every cell and both evaluators; parameters as for :func:`summarise`."""
-    first_role = next(iter(recipes))
-    networks = {tuple(methods): role != first_role for role, named in recipes.items() for methods in named.values()}
-    partners = [tuple(methods) for methods in recipes[first_role].values() if methods]
+    networks = {tuple(methods): role != TRANSFORMER for role, named in recipes.items() for methods in named.values()}
+    partners = [tuple(methods) for methods in recipes.get(TRANSFORMER, {}).values() if methods]
     others = [*((name,) for name in BASELINES), *partners]
     wanted = {name for methods in networks for name in methods} | set(BASELINES)
     rows = []

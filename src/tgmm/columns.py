@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 # What tells the cells of a study apart, and what tells the methods apart that were run on a cell.
 CELL = ["scale", "taskset", "covariance", "d", "K", "N", "shift", "shift_value"]
 METHOD = ["method", "family", "recipe", "seed"]
@@ -35,6 +37,25 @@ ORACLE = "em-oracle"  # EM from the truth, the floor of likelihood methods
 SAMPLE_MEAN = "sample-mean"  # the trivial estimate
 # The methods that every network is compared with, task by task.
 BASELINES = ["em", "em-restarts", "spectral", ORACLE, SAMPLE_MEAN]
+# Roles that networks play in the paper's claims, and what a recipe is called in that role.
+TRANSFORMER = "transformer"
+ROLES = {
+    TRANSFORMER: "{}",
+    "without-axes": "{} without axes",
+    "mamba2": "{}, Mamba2",
+    "mamba2-both-ways": "{}, Mamba2 in both directions",
+    "trained-at-32": "{}, trained at N = 32",
+    "trained-at-64": "{}, trained at N = 64",
+    "em-steps": "{}, then EM steps",
+}
+# Roles that task sets play in them -> the task sets' names unless the settings say others.
+TASKSET_ROLES = {
+    "effectiveness": "effectiveness",
+    "backbone": "effectiveness",
+    "sample_size": "sample-size",
+    "mean_shift": "mean-shift",
+    "anisotropic": "anisotropic",
+}
 
 
 def over(metric: str, baseline: str) -> str:
@@ -45,3 +66,22 @@ def over(metric: str, baseline: str) -> str:
 def over_seeds(metric: str) -> str:
     """Return the name under which the summary holds a metric's mean over several trainings of one recipe."""
     return f"{metric}, all seeds"
+
+
+def reads(
+    summary: Sequence[str] = SUMMARY_COLUMNS, tables: Sequence[str] = (), written: Sequence[str] = ()
+) -> Callable[[Callable], Callable]:
+    """Say which columns a function that draws an artefact needs, in attributes of the function.
+
+    Parameters
+    ----------
+    summary : of the summary of the scores, or of the measurement that takes its place.
+    tables : of each further table.
+    written : those that a table writes to its CSV file.
+    """
+
+    def mark(function: Callable) -> Callable:
+        function.summary, function.tables, function.written = list(summary), list(tables), list(written)
+        return function
+
+    return mark

@@ -1,58 +1,198 @@
-"""Files appear whole or not at all: everything is written to a temporary name and then renamed."""
+"""Files: written whole or not at all, by a temporary name that is then renamed; safetensors headers read with care."""
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tgmm.errors import UserError
 
+NAME_SHOWN = 100  # characters of a file's name that its temporary name repeats, so that it stays a valid name
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+}
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+# Limits of a safetensors header. The largest of this project, of a training state with a long history, have 3 MB.
+LARGEST_HEADER = 32 << 20
+MOST_TENSORS = 10_000
+ITEM_SIZES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
+    "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
+}  # fmt: skip
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path in the same folder, renamed to ``path`` when the block ends without an error.
+
+    A symlink is followed: its target gets the new content and the link stays.
 
     Raises
     ------
     UserError
-        When the folder cannot be written or the disk is full; whatever stood at ``path`` before is untouched.
+        When ``path`` is a folder, a device or anything else but a regular file, when its folder cannot be written or
+        when the disk is full. Whatever stood at ``path`` before is untouched.
     """
     path = Path(path)
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".tmp{path.suffix}", dir=path.parent)
+        target = regular_target(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        prefix = f".{target.stem[:NAME_SHOWN]}."
+        handle, name = tempfile.mkstemp(prefix=prefix, suffix=f".tmp{target.suffix}", dir=target.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
         os.chmod(temporary, 0o666 & ~_umask())
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+        os.replace(temporary, target)
+    except Exception as error:
+        cause = _failed_write(error)
+        if cause is None:
+            raise
+        raise UserError(f"{path}: cannot be written ({cause.strerror or cause})") from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a whole file by way of a temporary one."""
+def regular_target(path: Path) -> Path:
+    """Where to write for ``path``: itself, or what a symlink stands for; it need not exist.
+
+    Raises
+    ------
+    UserError
+        For a folder, a device, a named pipe or a socket: replacing it would destroy it.
+    OSError
+        Where the path cannot be followed: a loop of links, a file in place of a folder, a name that is too long.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return Path(os.path.realpath(path)) if path.is_symlink() else path
+    except ValueError as error:
+        raise UserError(f"{str(path)!r}: cannot be written ({error})") from error
+    if not stat.S_ISREG(mode):
+        kind = KINDS.get(stat.S_IFMT(mode), "no regular file")
+        raise UserError(f"{path}: is {kind}; an output must be the path of a file")
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def write_atomically(path: str | Path, content: bytes | str) -> None:
+    """Write a whole file by way of a temporary one; text as UTF-8."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: str | Path, value: Any) -> None:
     """Write indented JSON with a final newline; NaN and infinity are refused (JSON has neither)."""
     write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def _failed_write(error: BaseException | None) -> OSError | None:
+    """The error of the operating system, or the full disk behind an error of a library that was closing its file."""
+    if isinstance(error, OSError):
+        return error
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+        if isinstance(error, OSError) and error.errno in FULL:
+            return error
+    return None
 
 
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current
+
+
+# --- safetensors headers ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SafetensorsHeader:
+    """What a safetensors file says of itself; no tensor has been read.
+
+    Attributes
+    ----------
+    metadata : texts by name.
+    shapes : the shape of every tensor.
+    dtypes : the type of every tensor, such as "F32".
+    n_bytes : of all tensors together.
+    """
+
+    metadata: dict[str, str]
+    shapes: dict[str, tuple[int, ...]]
+    dtypes: dict[str, str]
+    n_bytes: int
+
+
+def read_safetensors_header(path: str | Path) -> SafetensorsHeader:
+    """The header of a safetensors file, compared with the size of the file before anything is allocated.
+
+    The format is the header's length in 8 bytes (little-endian), then JSON with type, shape and place of each tensor
+    and texts under ``__metadata__``, then the tensors without gaps.
+
+    Raises
+    ------
+    UserError
+        One line with the path: the file cannot be read, is no regular file, is cut short or longer than its header
+        says, or has a header above the limits (32 MB, 10,000 tensors).
+    """
+    path = Path(path)
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"{path}: is {KINDS.get(stat.S_IFMT(status.st_mode), 'no regular file')}, not a file")
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if status.st_size < 8 or length > status.st_size - 8:
+                raise UserError(f"{path}: not a safetensors file, or cut short: its header is longer than the file")
+            if length > LARGEST_HEADER:
+                raise UserError(f"{path}: its header has {length:,} bytes; at most {LARGEST_HEADER:,} are read")
+            content = file.read(length)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    try:
+        return _parse_header(content, status.st_size - 8 - length)
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: not a safetensors file, or a corrupt one ({reason})") from error
+
+
+def _parse_header(content: bytes, n_bytes: int) -> SafetensorsHeader:
+    """The header in ``content``, whose tensors must fill ``n_bytes`` exactly."""
+    entries = json.loads(content)
+    metadata = entries.pop("__metadata__", {})
+    if len(entries) > MOST_TENSORS:
+        raise ValueError(f"its header lists {len(entries):,} tensors; at most {MOST_TENSORS:,} are read")
+    if not all(isinstance(text, str) for text in metadata.values()):
+        raise ValueError("its metadata are not texts")
+    end = 0
+    for name, entry in sorted(entries.items(), key=lambda item: item[1]["data_offsets"]):
+        first, last = entry["data_offsets"]
+        whole = all(type(size) is int and size >= 0 for size in entry["shape"])
+        if not whole or first != end or last - first != math.prod(entry["shape"]) * ITEM_SIZES[entry["dtype"]]:
+            raise ValueError(f"the place of tensor '{name[:NAME_SHOWN]}' does not fit its shape")
+        end = last
+    if end != n_bytes:
+        raise ValueError(f"its header describes {end:,} bytes of tensors, and the file has {n_bytes:,}")
+    shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
+    return SafetensorsHeader(metadata, shapes, {name: entry["dtype"] for name, entry in entries.items()}, n_bytes)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from tgmm.columns import ORACLE
+from tgmm.columns import ORACLE, ROLES, TRANSFORMER, reads
 from tgmm.figures.style import method_style
 from tgmm.tables.evidence import (
     FAILS,
@@ -24,8 +24,6 @@ from tgmm.tables.evidence import (
     LEARNING,
     MISSING,
     NOT_TESTED,
-    ROLES,
-    TRANSFORMER,
     UNDECIDED,
     UNTRAINED,
     Cell,
@@ -315,8 +313,10 @@ CLAIM_COLUMNS = ["claim", "text", "recipe", "mark", "still_learning", "verdict",
 CLAIM_COLUMNS += ["cells_hold", "cells_fail", "cells_undecided", "cells_not_tested", "cells_missing", "cells"]
 CLAIM_COLUMNS += ["missing", "criterion", "numbers", "reference_evaluator", "strong_baseline", "figure"]
 NO_BASELINE = "not a comparison with EM"
+HISTORY_COLUMNS = ("tasks", "validation_l2_error")
 
 
+@reads(tables=HISTORY_COLUMNS, written=CLAIM_COLUMNS)
 def claims_rows(summary: pd.DataFrame, settings: dict, histories: Mapping | None = None) -> pd.DataFrame:
     """One row a claim and recipe.
 

@@ -17,31 +17,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from tgmm.columns import SAMPLE_MEAN, over, over_seeds
+from tgmm.columns import ROLES, SAMPLE_MEAN, TASKSET_ROLES, over, over_seeds
 from tgmm.errors import UserError, unknown_name
 from tgmm.figures.style import method_style
 from tgmm.tables.render import write_number
 
-# Roles that task sets play in the claims -> the task sets' names unless the settings say others.
-TASKSETS = {
-    "effectiveness": "effectiveness",
-    "backbone": "effectiveness",
-    "sample_size": "sample-size",
-    "mean_shift": "mean-shift",
-    "anisotropic": "anisotropic",
-}
 KINDS_OF_SHIFT = {"mean_shift": "mean"}
-# Roles that networks play in the claims, and what a recipe is called in that role.
-TRANSFORMER = "transformer"
-ROLES = {
-    TRANSFORMER: "{}",
-    "without-axes": "{} without axes",
-    "mamba2": "{}, Mamba2",
-    "mamba2-both-ways": "{}, Mamba2 in both directions",
-    "trained-at-32": "{}, trained at N = 32",
-    "trained-at-64": "{}, trained at N = 64",
-    "em-steps": "{}, then EM steps",
-}
 AXES = ["d", "K", "N", "shift_value"]
 COLUMNS = [*AXES, "method", "family", "metric", "mean", "low", "high", "n_tasks", "n_failed", "failure_share"]
 
@@ -211,7 +192,7 @@ class Scores:
     def __init__(self, summary: pd.DataFrame, settings: dict, learning: Mapping[str, bool], metric: str = "l2_error"):
         self.metric, self.recipes, self._of_family = metric, _recipes(settings), learning
         self.trainings = {names[0]: names for named in self.recipes.values() for names in named.values() if names}
-        names = TASKSETS | _roles(settings, "tasksets")
+        names = TASKSET_ROLES | _roles(settings, "tasksets")
         if "backbone" not in settings.get("tasksets", {}):
             names["backbone"] = names["effectiveness"]
         dimensions = _roles(settings, "required_d")
@@ -350,10 +331,10 @@ def _roles(settings: dict, key: str) -> dict:
     """A setting that is a mapping from roles; another role is refused with the nearest one."""
     values = settings.get(key, {})
     if not isinstance(values, dict):
-        raise UserError(f"'{key}' of a claims table must map {', '.join(TASKSETS)} to values, not {values!r}")
+        raise UserError(f"'{key}' of a claims table must map {', '.join(TASKSET_ROLES)} to values, not {values!r}")
     for role in values:
-        if role not in TASKSETS:
-            raise unknown_name(f"key of '{key}'", role, TASKSETS)
+        if role not in TASKSET_ROLES:
+            raise unknown_name(f"key of '{key}'", role, TASKSET_ROLES)
     return values
 
 

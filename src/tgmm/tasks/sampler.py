@@ -11,23 +11,17 @@ import math
 import torch
 from torch import Tensor
 
-from tgmm.counter_random import (
-    ATTEMPT_BITS,
-    inverse_normal_cdf,
-    random_normal,
-    random_uniform,
-    random_words,
-    softplus,
-)
+from tgmm.counter_random import inverse_normal_cdf, random_normal, random_uniform, random_words, softplus
 from tgmm.errors import UserError, unknown_name
 from tgmm.mixture import Mixture
+from tgmm.tasks.feasible import COSINE_LIMIT, check_feasible
 
 MEAN_RANGE = 5.0
-COSINE_LIMIT = 0.8
 WEIGHT_RANGE = (0.2, 0.8)
 SCALE_FACTOR = 2.0
 COVARIANCES = ("isotropic", "anisotropic")
 ATTEMPTS_AT_ONCE = 32
+MOST_ATTEMPTS = 1 << 20  # of one task; the rarest tasks that are drawn at all are accepted once in 10,000 attempts
 
 OUTLIER_RANGE = 10.0
 OUTLIER = -1
@@ -65,7 +59,8 @@ def sample_mixtures(
     Raises
     ------
     UserError
-        For a covariance that is neither, or K or d below one.
+        For a covariance that is neither, K or d below one, and means that are hardly ever far enough apart in
+        direction (see :func:`tgmm.tasks.feasible.check_feasible`).
     """
     if covariance not in COVARIANCES:
         raise unknown_name("covariance", covariance, COVARIANCES)
@@ -73,6 +68,7 @@ def sample_mixtures(
     largest = int(counts.max())
     if dimension < 1 or int(counts.min()) < 1:
         raise UserError(f"n_components and dimension must be at least 1 (got {int(counts.min())} and {dimension})")
+    check_feasible(dimension, largest)
     unused = torch.arange(largest, device=index.device) >= counts[:, None]
     noise = (perturbation, filter_again)
     means = _sample_means(seed, STREAM_MEANS, index, unused, dimension, *noise)
@@ -101,8 +97,11 @@ def _sample_means(
     pending = torch.arange(n_tasks, device=index.device)
     first, at_once = 0, 1
     while len(pending):
-        if first + at_once >= 1 << ATTEMPT_BITS:
-            raise UserError(f"no means with pairwise cosine below {COSINE_LIMIT} for K={n_components}, d={dimension}")
+        if first + at_once > MOST_ATTEMPTS:
+            raise UserError(
+                f"d={dimension}, K={n_components}: {len(pending)} of {n_tasks} tasks found no means with pairwise "
+                f"cosines below {COSINE_LIMIT} in {first:,} attempts"
+            )
         attempt = torch.arange(first, first + at_once, device=index.device)
         uniform = random_uniform(seed, stream, index[pending, None], n_components * dimension, attempt)
         candidates = MEAN_RANGE * (2.0 * uniform - 1.0)

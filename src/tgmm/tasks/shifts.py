@@ -11,9 +11,12 @@ import math
 from dataclasses import dataclass
 
 from tgmm.errors import UserError, unknown_name
+from tgmm.tasks.feasible import MOST_COMPONENTS
 
 SHIFTS = ("none", "mean", "smallest-weight", "location", "scale", "student-t", "outliers", "wrong-k")
 FILTERS = ("before", "after")
+FARTHEST = 1e15  # of shifts in location, scale and means: points are float32, and their squares must not overflow
+MOST_DEGREES = 1000  # of freedom: so many normal numbers are drawn for a point
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,18 @@ def refuse_value(kind: str, value: float) -> None:
         raise unknown_name("kind of shift", kind, SHIFTS)
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         raise UserError(f"shift '{kind}': {value!r} is not a number")
+    whole = math.isfinite(value) and value == int(value)
     allowed = {
-        "mean": (value >= 0 and math.isfinite(value), "at least 0"),
+        "mean": (0 <= value <= FARTHEST, f"at least 0 and at most {FARTHEST:g}"),
         "smallest-weight": (0 < value < 0.5, "between 0 and 0.5"),
-        "location": (math.isfinite(value), "finite"),
-        "scale": (value > 0 and math.isfinite(value), "positive and finite"),
-        "student-t": (value > 2 and (math.isinf(value) or value == int(value)), "a whole number above 2, or .inf"),
+        "location": (abs(value) <= FARTHEST, f"from -{FARTHEST:g} to {FARTHEST:g}"),
+        "scale": (1 / FARTHEST <= value <= FARTHEST, f"positive and finite, from {1 / FARTHEST:g} to {FARTHEST:g}"),
+        "student-t": (
+            value == math.inf or (whole and 2 < value <= MOST_DEGREES),
+            f"a whole number above 2 and at most {MOST_DEGREES}, or .inf",
+        ),
         "outliers": (0 <= value < 1, "at least 0 and below 1"),
-        "wrong-k": (math.isfinite(value) and value == int(value), "a whole number"),
+        "wrong-k": (whole and abs(value) <= MOST_COMPONENTS, f"a whole number of at most {MOST_COMPONENTS}"),
     }
     holds, wanted = allowed.get(kind, (True, ""))
     if not holds:

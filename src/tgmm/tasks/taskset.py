@@ -13,9 +13,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
 import torch
+from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -23,15 +24,83 @@ from torch import Tensor
 
 from tgmm.counter_random import derive_seed
 from tgmm.errors import UserError
-from tgmm.files import write_atomically
+from tgmm.files import SafetensorsHeader, read_safetensors_header, write_atomically
 from tgmm.mixture import Mixture
-from tgmm.tasks.sampler import sample_mixtures, sample_points
-from tgmm.tasks.shifts import Shift
+from tgmm.settings import Settings
+from tgmm.tasks.feasible import MOST_COMPONENTS
+from tgmm.tasks.sampler import COVARIANCES, sample_mixtures, sample_points
+from tgmm.tasks.shifts import FILTERS, SHIFTS, Shift
 
 FORMAT = 2
 METADATA_KEY = "taskset"  # one key only: safetensors writes several in random order
 CHUNK_NUMBERS = 4_000_000
-SETTINGS_KEYS = ("taskset", "covariance", "dimension", "n_components", "n_points", "tasks", "heldout_points", "seed")
+# Limits of what is drawn or read, so that a file that lies about its size is refused before memory is taken for it.
+LARGEST_FILE = 1 << 30  # bytes of parameters; the largest of the study have some 40 MB
+LARGEST_TASK = 10_000_000  # coordinates of one task's points
+MOST_TASKS = 1_000_000
+MOST_CELLS = 10_000
+LARGEST_SEED = 2**63 - 1
+
+
+Number = int | Annotated[float, Field(allow_inf_nan=True)]
+
+
+class ShiftValues(Settings):
+    """Values of one kind of shift, as :class:`tgmm.tasks.shifts.Shift` describes them."""
+
+    kind: Literal[SHIFTS] = Field(description="What is shifted.")
+    values: tuple[Number, ...] = Field(min_length=1, description="By how much.")
+    filter: Literal[FILTERS] = Field("before", description="For mean: when the cosine filter is applied.")
+
+
+class TaskSetSettings(Settings):
+    """What a task set is drawn from."""
+
+    taskset: str = Field(min_length=1, max_length=80, description="The set's name.")
+    covariance: Literal[COVARIANCES] = Field(description="Covariance of the tasks.")
+    dimension: int = Field(ge=1, le=100_000, description="Dimension d of the points.")
+    n_components: tuple[Annotated[int, Field(ge=1, le=MOST_COMPONENTS)], ...] = Field(
+        min_length=1, description="Numbers of components K."
+    )
+    n_points: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1, description="Numbers of points N.")
+    tasks: int = Field(ge=1, le=MOST_TASKS, description="Tasks for each K.")
+    heldout_points: int = Field(ge=1, description="Fresh points of each task, for the held-out likelihood.")
+    seed: int = Field(ge=0, le=LARGEST_SEED, description="Root of the random numbers.")
+    shifts: tuple[ShiftValues, ...] = Field((), description="How the tasks differ from those of training.")
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        """What several keys must be together; a `UserError`."""
+        shifts = self.all_shifts()
+        least = min(self.n_components) + min(shift.extra_components for shift in shifts)
+        if least < 1:
+            raise UserError(
+                f"shift 'wrong-k': its smallest value leaves methods of K={min(self.n_components)} no component"
+            )
+        groups = 1 + sum(shift.moves_parameters for shift in shifts)
+        numbers = self.tasks * sum(self.n_components) * self.dimension * groups
+        if numbers * (2 if self.covariance == "anisotropic" else 1) * 8 > LARGEST_FILE:
+            size = f"{self.tasks:,} tasks in d={self.dimension:,}"
+            raise UserError(f"{size} make a file above the limit of {LARGEST_FILE:,} bytes; take fewer")
+        try:
+            for n_points in (*self.n_points, self.heldout_points):
+                refuse_size(n_points, self.dimension)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        return self
+
+    def all_shifts(self) -> list[Shift]:
+        """Every value of every shift; one that shifts nothing where there are none."""
+        shifts = [Shift(entry.kind, value, entry.filter) for entry in self.shifts for value in entry.values]
+        return shifts or [Shift()]
+
+
+def refuse_size(n_points: int, dimension: int) -> None:
+    """Raise a ValueError where one task's points would be too many for memory."""
+    if n_points * dimension > LARGEST_TASK:
+        raise ValueError(
+            f"N={n_points:,} points in d={dimension:,} are above the limit of {LARGEST_TASK:,} coordinates"
+        )
 
 
 def sample_shifted_mixtures(
@@ -98,7 +167,8 @@ class Cell:
 
     def chunks(self) -> Iterator[slice]:
         """Runs of tasks whose points fit comfortably in memory."""
-        per_task = max(self.n_points, self.heldout_points) * self.mixture.dimension
+        degrees = int(self.shift.value) if self.shift.kind == "student-t" and math.isfinite(self.shift.value) else 0
+        per_task = max(self.n_points, self.heldout_points) * max(self.mixture.dimension, degrees)
         size = max(1, CHUNK_NUMBERS // per_task)
         for start in range(0, self.mixture.n_tasks, size):
             yield slice(start, min(start + size, self.mixture.n_tasks))
@@ -141,33 +211,18 @@ def sample_taskset(settings: dict[str, Any]) -> TaskSet:
         "tasks" (number for each K), "heldout_points", "seed" and, where the tasks are shifted, "shifts" (list of a
         "kind" with its "values").
     """
-    missing = [key for key in SETTINGS_KEYS if key not in settings]
-    if missing:
-        raise UserError(f"task-set settings lack '{missing[0]}'")
-    shifts = list_shifts(settings)
+    chosen = TaskSetSettings.read(settings, "task-set settings")
     cells = []
-    for n_components in settings["n_components"]:
-        seed = derive_seed(settings["seed"], "test", settings["taskset"], settings["dimension"], n_components)
-        index = torch.arange(settings["tasks"])
-        for shift in shifts:
-            mixture = sample_shifted_mixtures(
-                shift, seed, index, n_components, settings["dimension"], settings["covariance"]
-            )  # fmt: skip
-            for n_points in settings["n_points"]:
+    for n_components in chosen.n_components:
+        seed = derive_seed(chosen.seed, "test", chosen.taskset, chosen.dimension, n_components)
+        index = torch.arange(chosen.tasks)
+        for shift in chosen.all_shifts():
+            mixture = sample_shifted_mixtures(shift, seed, index, n_components, chosen.dimension, chosen.covariance)
+            for n_points in chosen.n_points:
                 name = f"k{n_components}-n{n_points}{shift.name}"
-                cell = Cell(name, shift, mixture, seed, index, n_points, settings["heldout_points"], "")
+                cell = Cell(name, shift, mixture, seed, index, n_points, chosen.heldout_points, "")
                 cells.append(replace(cell, sha256=hash_tasks(cell)))
     return TaskSet(settings, tuple(cells))
-
-
-def list_shifts(settings: dict[str, Any]) -> list[Shift]:
-    """Every value of every shift of a task set's settings; one that shifts nothing where they name none."""
-    shifts = [
-        Shift(**{key: entry[key] for key in entry if key != "values"}, value=value)
-        for entry in settings.get("shifts") or ()
-        for value in entry["values"]
-    ]
-    return shifts or [Shift()]
 
 
 def save_taskset(path: Path, taskset: TaskSet) -> None:
@@ -196,19 +251,18 @@ def load_taskset(path: Path, *, check: bool = True) -> TaskSet:
     UserError
         For a missing or foreign file, and for tasks that do not match their hash.
     """
+    header = read_safetensors_header(path)
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    try:
-        tensors = load_tensors(content)
-        record = json.loads(_read_metadata(content)[METADATA_KEY])
+        record = json.loads(header.metadata[METADATA_KEY])
         if record["format"] != FORMAT:
             raise UserError(f"{path}: format {record['format']}; this version reads format {FORMAT}")
         settings, cells = record["settings"], record["cells"]
+        _check_header(header, _read_settings(path, settings), cells)
+        tensors = load_tensors(Path(path).read_bytes())
         taskset = TaskSet(settings, tuple(_cell(name, cell, tensors, settings) for name, cell in cells.items()))
-    except (SafetensorError, AttributeError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: not a task set, or a corrupt one ({type(error).__name__}: {error})") from error
+    except (SafetensorError, AttributeError, LookupError, ValueError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: not a task set, or a corrupt one ({type(error).__name__}: {reason})") from error
     if check:
         check_hashes(path, taskset)
     return taskset
@@ -223,9 +277,41 @@ def check_hashes(path: Path, taskset: TaskSet) -> None:
             )
 
 
-def _read_metadata(content: bytes) -> dict[str, str]:
-    length = int.from_bytes(content[:8], "little")
-    return json.loads(content[8 : 8 + length])["__metadata__"]
+def _check_header(header: SafetensorsHeader, settings: TaskSetSettings, cells: dict[str, Any]) -> None:
+    """Raise a ValueError unless the tensors have the sizes that the cells need, all within the limits."""
+    if header.n_bytes > LARGEST_FILE:
+        raise ValueError(f"{header.n_bytes:,} bytes of parameters are above the limit of {LARGEST_FILE:,}")
+    if len(cells) > MOST_CELLS:
+        raise ValueError(f"{len(cells):,} cells are above the limit of {MOST_CELLS:,}")
+    for name, cell in cells.items():
+        group = cell["group"]
+        n_tasks, n_components, dimension = header.shapes[f"{group}.means"]
+        wanted = {"weights": (n_tasks, n_components), "index": (n_tasks,), "means": (n_tasks, n_components, dimension)}
+        if settings.covariance == "anisotropic":
+            wanted["standard_deviations"] = wanted["means"]
+        for part, shape in wanted.items():
+            dtype = "I64" if part == "index" else "F64"
+            found = header.dtypes[f"{group}.{part}"], header.shapes[f"{group}.{part}"]
+            if found != (dtype, shape):
+                raise ValueError(f"cell '{name}': the {part} are {found[0]} of shape {found[1]}, not {dtype} {shape}")
+        if not n_tasks or not n_components or dimension != settings.dimension:
+            raise ValueError(f"cell '{name}': {n_tasks} tasks of {n_components} components in d={dimension}")
+        _check_counts(name, cell, dimension)
+
+
+def _check_counts(name: str, cell: dict[str, Any], dimension: int) -> None:
+    for key, least in (("n_points", 1), ("seed", 0)):
+        value = cell[key]
+        if type(value) is not int or not least <= value <= LARGEST_SEED:
+            raise ValueError(f"cell '{name}': {key} is {value!r:.60}")
+    refuse_size(cell["n_points"], dimension)
+
+
+def _read_settings(path: Path, settings: Any) -> TaskSetSettings:
+    try:
+        return TaskSetSettings.read(settings)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def _cell(name: str, cell: dict[str, Any], tensors: dict[str, Tensor], settings: dict[str, Any]) -> Cell:
@@ -233,10 +319,18 @@ def _cell(name: str, cell: dict[str, Any], tensors: dict[str, Tensor], settings:
     mixture = Mixture(
         tensors[f"{group}.weights"], tensors[f"{group}.means"], tensors.get(f"{group}.standard_deviations")
     )
-    index = tensors[f"{group}.index"]
-    numbers = (cell["n_points"], settings["heldout_points"])
+    _check_parameters(name, mixture)
     try:
         shift = Shift(**cell["shift"])
     except UserError as error:
         raise ValueError(str(error)) from error
-    return Cell(name, shift, mixture, cell["seed"], index, *numbers, cell["sha256"])
+    numbers = (cell["n_points"], settings["heldout_points"])
+    return Cell(name, shift, mixture, cell["seed"], tensors[f"{group}.index"], *numbers, cell["sha256"])
+
+
+def _check_parameters(name: str, mixture: Mixture) -> None:
+    scales = mixture.standard_deviations
+    finite = all(tensor.isfinite().all() for tensor in mixture.tensors() if tensor is not None)
+    shares = (mixture.weights >= 0).all() and ((mixture.weights.sum(1) - 1.0).abs() < 1e-6).all()
+    if not (finite and shares and (scales is None or (scales > 0).all())):
+        raise ValueError(f"cell '{name}': its parameters are no mixtures")

@@ -1,41 +1,49 @@
-"""What the record of a training says of it: whether the network had stopped learning when its tasks were used up."""
+"""What a training's history says: its validations, and whether the network was still learning when it ended.
+
+Free of torch, so that figures and tables read histories without it.
+"""
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 
 from tgmm.errors import UserError
 
-HISTORY_COLUMNS = ("tasks", "validation_l2_error")
-STILL_LEARNING = 0.05  # relative gain of the best validation error over the last third of the tasks
+HISTORY_COLUMNS = ("tasks", "validation_l2_error", "validation_l2_error_oracle")
+LAST_PART, LEAST_GAIN = 1 / 3, 0.05
 
 
-def late_gain(history: pd.DataFrame) -> float:
-    """Return by which share the best validation error fell over the last third of the tasks.
+def validations(history: pd.DataFrame, family: str) -> pd.DataFrame:
+    """Return the rows of a history at which the network was validated.
 
     Parameters
     ----------
-    history : rows of ``history.csv`` with ``HISTORY_COLUMNS``; the error is missing in rows without a validation.
-
-    Returns
-    -------
-    Number from 0 to 1; 1 where nothing was validated before the last third.
+    history : ``history.csv`` as written by a training, with ``HISTORY_COLUMNS``.
+    family : named in the error.
 
     Raises
     ------
-    UserError : for a history without any validation.
+    UserError : where there is none.
     """
-    tasks, errors = (history[name].to_numpy(float) for name in HISTORY_COLUMNS)
-    validated = ~np.isnan(errors)
-    if not validated.any():
-        raise UserError("a training history holds no validation")
-    early = errors[validated & (tasks <= tasks.max() * 2 / 3)]
-    if not len(early):
-        return 1.0
-    return float(max(0.0, 1.0 - errors[validated].min() / early.min())) if early.min() > 0 else 0.0
+    rows = history.dropna(subset=["validation_l2_error"])
+    rows = rows[rows["tasks"] > 0]
+    if rows.empty:
+        raise UserError(f"the training history of family '{family}' holds no validation")
+    return rows
 
 
 def still_learning(history: pd.DataFrame) -> bool:
-    """Return whether the best validation error fell by more than 5 % over the last third of the tasks."""
-    return late_gain(history) > STILL_LEARNING
+    """Return whether the best validation error fell by more than 5 % over the last third of the tasks seen.
+
+    A history without a validation in its first two thirds shows no end of learning and counts as still learning.
+
+    Parameters
+    ----------
+    history : with ``tasks`` and ``validation_l2_error``, empty or NaN where there was no validation; any order.
+    """
+    rows = history.dropna(subset=["validation_l2_error"])
+    before = rows["tasks"] <= (1 - LAST_PART) * history["tasks"].max()
+    if not before.any():
+        return True
+    earlier, best = rows.loc[before, "validation_l2_error"].min(), rows["validation_l2_error"].min()
+    return bool(best < (1 - LEAST_GAIN) * earlier)
