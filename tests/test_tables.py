@@ -124,8 +124,8 @@ def test_bad_settings_are_refused(study):
     ]:
         with pytest.raises(UserError, match=message):
             write_table(SETTINGS | change, summary, study / "x")
-    incomplete = {key: value for key, value in SETTINGS.items() if key != "metric"}
-    with pytest.raises(UserError, match="lack metric"):
+    incomplete = {key: value for key, value in SETTINGS.items() if key != "taskset"}
+    with pytest.raises(UserError, match="missing key 'taskset'"):
         write_table(incomplete, summary, study / "x")
     assert not list(study.glob("x*"))
 

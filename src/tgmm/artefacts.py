@@ -316,8 +316,8 @@ AnyArtefact = Annotated[Union[KINDS], Field(discriminator="kind")]  # noqa: UP00
 NAMES = {get_args(kind.model_fields["kind"].annotation)[0]: kind for kind in KINDS}
 
 
-def drawn_by(settings: Mapping[str, Any], prefix: str) -> tuple[str, ModuleType]:
-    """What the functions of an artefact's kind are called, and the module that has them.
+def drawn_by(settings: Mapping[str, Any], prefix: str) -> tuple[str, ModuleType, dict[str, Any]]:
+    """What the functions of an artefact's kind are called, the module that has them, and the settings with defaults.
 
     Raises
     ------
@@ -327,8 +327,11 @@ def drawn_by(settings: Mapping[str, Any], prefix: str) -> tuple[str, ModuleType]
     if settings.get("kind") not in kinds:
         raise unknown_name("artefact kind", settings.get("kind"), kinds)
     kind = kinds[settings["kind"]]
-    kind.read({key: value for key, value in settings.items() if key in kind.model_fields}, "settings of the artefact")
-    return settings["kind"].removesuffix("-table").replace("-", "_"), import_module(kind.module)
+    own = {key: value for key, value in settings.items() if key in kind.model_fields}
+    defaults = kind.read(own, "settings of the artefact").plain()
+    defaults = {key: value for key, value in defaults.items() if value}
+    name = settings["kind"].removesuffix("-table").replace("-", "_")
+    return name, import_module(kind.module), defaults | dict(settings)
 
 
 def draw_figure(
@@ -344,7 +347,7 @@ def draw_figure(
     stem : the figure's path without suffix.
     tables : further tables by name, a family's most often.
     """
-    name, module = drawn_by(settings, FIGURE)
+    name, module, settings = drawn_by(settings, FIGURE)
     draw = getattr(module, f"draw_{name}")
     from tgmm.figures import style
     from tgmm.figures.layout import save_figure
@@ -364,7 +367,7 @@ def write_table(
 
     The parameters are those of :func:`draw_figure`.
     """
-    name, module = drawn_by(settings, TABLE)
+    name, module, settings = drawn_by(settings, TABLE)
     rows_of = getattr(module, f"{name}_rows")
     from tgmm.tables.render import to_latex, to_markdown
 
