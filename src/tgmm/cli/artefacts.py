@@ -84,13 +84,3 @@ def paper(
     from tgmm.manuscript import build_paper
 
     print(f"paper ({scale}) -> {build_paper(scale, out, root=root, left_out=left_out or (), absent=absent or ())}")
-
-
-def headline(
-    scale: Annotated[str, typer.Option(help="The scale whose results are shown.")] = "laptop",
-    root: Annotated[Path, typer.Option(help="The folder that holds paper/ and results/.")] = Path(),
-) -> None:
-    """Print the headline numbers and where figures, tables and the paper are."""
-    from tgmm.cli.headline import print_headline
-
-    print_headline(scale, root)
