@@ -1,4 +1,4 @@
-"""Between processes: frees a working directory that a killed Snakemake left locked, and tells jobs what is left out.
+"""Frees a working directory that a killed Snakemake left locked.
 
 Every Snakemake holds a shared lock on a file for as long as it lives; the kernel drops the lock however the process
 ends. Whoever gets the lock for itself alone knows that Snakemake's own lock files are left-overs.
@@ -6,14 +6,11 @@ ends. Whoever gets the lock for itself alone knows that Snakemake's own lock fil
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
 from pathlib import Path
 
 from tgmm.locks import FileLock
 
 LOCK_FILE = "tgmm.lock"
-LEFT_OUT = "TGMM_LEFT_OUT"
 _held: list[FileLock] = []
 
 
@@ -40,13 +37,3 @@ def guard_workdir(folder: str | Path = ".snakemake") -> bool:
     except OSError:
         return False
     return alone
-
-
-def tell_jobs(left_out: Iterable[str]) -> None:
-    """Tell the processes that run single jobs of this workflow what it leaves out: names, in the environment."""
-    os.environ[LEFT_OUT] = " ".join(left_out)
-
-
-def told_by_workflow() -> list[str]:
-    """What the workflow that runs this job leaves out."""
-    return os.environ.get(LEFT_OUT, "").split()

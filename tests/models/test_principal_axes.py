@@ -13,7 +13,7 @@ from tgmm.tasks.stream import TaskStream
 
 
 def tasks(dimension: int, covariance: str = "isotropic", longest: int = 64):
-    sizes = {"dimension": dimension, "n_components": (2, 3, 4, 5), "n_points": longest}
+    sizes = {"dimension": dimension, "n_components": (2, 3, 4, 5), "longest": longest}
     return TaskStream(3, 12, covariance=covariance, **sizes).batch(0)
 
 

@@ -23,18 +23,19 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from tgmm.cli import app
+from tgmm.cli import app, register_commands
 from tgmm.cli import status as command
-from tgmm.cli.register import register_commands
+from tgmm.config import read_config
 from tgmm.errors import UserError
 from tgmm.locks import is_locked
-from tgmm.study import Study, load_study, read_config
+from tgmm.study import Study, load_study
 from tgmm.train import state
 from tgmm.train.family import train_family
 from tgmm.train.progress import TrainingProgress
 from tgmm.train.settings import TrainingSettings
 from tgmm.train.state import exclusive
 from tgmm.train.status import FamilyStatus, StudyStatus, read_state, recent_speed
+from tgmm.versions import VERSIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST, SECOND = "isotropic-d2-n12-components", "isotropic-d3-n12-components"
@@ -46,7 +47,7 @@ training: {components: {tasks: 44, batch: 8, validate_every: 8}}
 validation_tasks: 6
 """
 STEPS = 6  # 44 tasks, rounded up to whole batches
-register_commands(app)
+register_commands()
 
 
 def make_study(folder: Path, config: str = CONFIG) -> Study:
@@ -131,17 +132,11 @@ def test_a_trainer_at_work_is_seen_and_its_result_finished(study, monkeypatch):
 
 
 def test_a_trainer_without_a_state_yet_is_training(study):
-    fingerprint = TrainingSettings.from_dict(study.train_settings(SECOND)).fingerprint(_code())
+    fingerprint = TrainingSettings.from_dict(study.train_settings(SECOND)).fingerprint()
     with exclusive(Path("work") / SECOND / fingerprint):
         shown = status(study, SECOND)
     assert (shown.state, shown.step, shown.tasks_per_second, shown.seconds_left) == ("training", 0, None, None)
     assert status(study, SECOND).state == "queued"
-
-
-def _code() -> str:
-    from tgmm.code_version import training_version
-
-    return training_version()
 
 
 def test_totals_are_those_of_the_trainer():
@@ -176,7 +171,7 @@ def test_a_model_of_other_settings_or_code_is_queued_again_and_named(study, tmp_
     edited = make_study(tmp_path, CONFIG.replace("tasks: 44", "tasks: 80"))
     assert (status(edited).state, status(edited).note) == ("queued", "model of other settings")
     assert status(study).state == "finished"
-    monkeypatch.setattr("tgmm.code_version.training_version", lambda: "another version")
+    monkeypatch.setitem(VERSIONS, "training:components", 99)
     assert (status(study).state, status(study).note) == ("queued", "model of other settings")
 
 

@@ -9,6 +9,7 @@ from toy_training import VALUES, settings
 
 from tgmm.errors import UserError
 from tgmm.train.settings import CORE_RATE, Budget, TrainingSettings, training_hours
+from tgmm.versions import VERSIONS
 
 
 def test_the_learning_rate_warms_up_linearly_and_decays_as_a_cosine():
@@ -116,9 +117,11 @@ def test_hours_add_up_and_cores_share_them():
     ids=lambda change: next(iter(change)),
 )  # fmt: skip
 def test_the_fingerprint_covers_every_setting(change):
-    assert settings(**change).fingerprint("code") != settings().fingerprint("code")
+    assert settings(**change).fingerprint() != settings().fingerprint()
 
 
-def test_the_fingerprint_covers_the_code_and_not_the_name_of_the_scale():
-    assert settings().fingerprint("code") == settings(scale="laptop").fingerprint("code")
-    assert settings().fingerprint("code") != settings().fingerprint("other code")
+def test_the_fingerprint_covers_the_version_and_not_the_name_of_the_scale(monkeypatch):
+    assert settings().fingerprint() == settings(scale="laptop").fingerprint()
+    before = settings().fingerprint()
+    monkeypatch.setitem(VERSIONS, f"training:{settings().network.kind}", 99)
+    assert settings().fingerprint() != before

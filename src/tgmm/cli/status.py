@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tgmm.cli.settings import ScaleOption
+from tgmm.cli.common import ScaleOption
 from tgmm.errors import UserError
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from typing import Any
 import pandas as pd
 import torch
 
-from tgmm.code_version import training_version
 from tgmm.files import write_atomically
 from tgmm.models.checkpoint import save_checkpoint
 from tgmm.train.progress import TrainingProgress, deferred_signals
@@ -69,7 +68,7 @@ def train_network(
 
 def state_folder(settings: TrainingSettings, work: Path) -> Path:
     """Where the states of a family lie, ``work/<family>/<fingerprint>/``."""
-    return work / settings.family / settings.fingerprint(training_version())
+    return work / settings.family / settings.fingerprint()
 
 
 def release(trainer: Trainer, out: Path) -> None:
@@ -104,7 +103,7 @@ def training_record(trainer: Trainer) -> dict[str, Any]:
         "validation_l2_error": last["validation_l2_error"],
         "validation_l2_error_oracle": last["validation_l2_error_oracle"],
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "fingerprint": trainer.settings.fingerprint(training_version()),
+        "fingerprint": trainer.settings.fingerprint(),
     }
 
 

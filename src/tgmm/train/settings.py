@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 from tgmm.loss_kinds import LOSSES
 from tgmm.models.settings import NETWORK_KINDS, AnyNetwork, Positive, without_removed
 from tgmm.settings import Settings
+from tgmm.versions import version
 
 Tasks = Annotated[int, Field(ge=1, le=10**15)]
 MEAN_LENGTH = 0.75  # of N0: lengths are uniform between half of it and all of it
@@ -100,9 +101,10 @@ class TrainingSettings(Settings):
         """The settings as plain values, as a record holds them."""
         return {**self.model_dump(mode="json", by_alias=True), "network": self.network.to_dict()}
 
-    def fingerprint(self, code: str) -> str:
+    def fingerprint(self) -> str:
         """Hash of everything that shapes the result, so that an edited study never resumes another one's state."""
-        text = json.dumps({"settings": self.to_dict(), "code": code}, sort_keys=True)
+        code = version(f"training:{self.network.kind}")
+        text = json.dumps({"settings": self.to_dict(), "version": code}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property

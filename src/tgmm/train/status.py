@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tgmm import code_version
 from tgmm.errors import UserError
 from tgmm.locks import is_locked
 from tgmm.train.settings import TrainingSettings
@@ -53,7 +52,7 @@ class FamilyStatus:
 
 
 class StudyStatus:
-    """Reads the status of a study's families, as often as it is asked; fingerprints are computed once.
+    """Reads the status of a study's families, as often as it is asked.
 
     Parameters
     ----------
@@ -63,7 +62,6 @@ class StudyStatus:
 
     def __init__(self, study: Study, work: Path):
         self.study, self.work = study, work
-        self.fingerprints: dict[str, str] = {}
 
     def read(self) -> list[FamilyStatus]:
         return [self._family(family, self.study.train_settings(family)) for family in self.study.families]
@@ -77,7 +75,7 @@ class StudyStatus:
         folders = work_folders(self.work / family)
         if model is None and not folders:
             return FamilyStatus(state="damaged" if broken_model else "queued", note=broken_model, **total)
-        fingerprint = self._fingerprint(chosen)
+        fingerprint = chosen.fingerprint()
         if model is not None and model.pop("fingerprint") == fingerprint:
             return FamilyStatus(state="finished", **model, **total)
         held = {folder.name for folder in folders if is_locked(folder / LOCK_FILE)}
@@ -93,11 +91,6 @@ class StudyStatus:
             note = "model of other settings"
         state = "damaged" if broken_model or broken_state else "stopped" if values else "queued"
         return FamilyStatus(state=state, note=note, **values, **total)
-
-    def _fingerprint(self, settings: TrainingSettings) -> str:
-        if settings.family not in self.fingerprints:
-            self.fingerprints[settings.family] = settings.fingerprint(code_version.training_version())
-        return self.fingerprints[settings.family]
 
 
 def read_model(folder: Path) -> tuple[dict[str, Any] | None, str | None]:

@@ -1,4 +1,4 @@
-"""What the recipe study says: the final error of every change beside the baseline's of the same seed.
+"""What the ablation says: the final error of every change beside the baseline's of the same seed.
 
 Seeds are compared in pairs, since all changes of a seed share their stream of tasks, their validation tasks and, where
 the network is the same, their first weights.
@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from tgmm.config import BASELINE
 from tgmm.errors import UserError
-from tgmm.study.recipe_study import BASELINE
 
 PLAIN, REFINED = "validation_l2_error", "validation_l2_error_em20"
 ORACLE, RESTARTS = "validation_l2_error_oracle", "validation_l2_error_em_restarts"
@@ -29,7 +29,7 @@ COMPARED = (
 
 
 def merge_parts(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    """The parts of the study, one a dimension and seed, as one table in the order of d and seed.
+    """The parts of the ablation, one a dimension and seed, as one table in the order of d and seed.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def merge_parts(parts: list[pd.DataFrame]) -> pd.DataFrame:
     keys = pd.concat([part[["d", "seed"]].drop_duplicates() for part in parts])
     if keys.duplicated().any():
         twice = keys[keys.duplicated()].iloc[0]
-        raise UserError(f"the recipe study of d = {twice['d']}, seed {twice['seed']} is given twice")
+        raise UserError(f"the ablation of d = {twice['d']}, seed {twice['seed']} is given twice")
     return pd.concat(parts, ignore_index=True).sort_values(["d", "seed"], kind="stable", ignore_index=True)
 
 
@@ -58,7 +58,7 @@ def final_rows(study: pd.DataFrame) -> pd.DataFrame:
     keys = pd.MultiIndex.from_frame(last[["d", "seed"]])
     missing = keys[~keys.isin(base.index)]
     if len(missing):
-        raise UserError(f"the recipe study has no '{BASELINE}' for d = {missing[0][0]}, seed {missing[0][1]}")
+        raise UserError(f"the ablation has no '{BASELINE}' for d = {missing[0][0]}, seed {missing[0][1]}")
     pairs = base.loc[keys]
     ratios = {
         f"ratio{name.removeprefix('error')}": last[column].to_numpy(float) / pairs[column].to_numpy(float)

@@ -1,66 +1,71 @@
-"""The commands of the recipe study: run, merge, calibrate."""
+"""The commands of the ablation: run, merge, calibrate."""
 
 from __future__ import annotations
 
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from tgmm.cli.compute import DeviceOption, leased
-from tgmm.cli.settings import ConfigOption, ScaleOption, SettingsOption, resolve_settings
+from tgmm.cli.common import (
+    ConfigOption,
+    DeviceOption,
+    ScaleOption,
+    SettingsOption,
+    WorkOption,
+    leased,
+    resolve_settings,
+    write_table,
+)
 from tgmm.errors import UserError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 app = typer.Typer(no_args_is_help=True, help="What makes a training task count: one change of a recipe at a time.")
 
-DimensionOption = Annotated[int, typer.Option("-d", min=1, help="Dimension, one of recipe_study.d.")]
+DimensionOption = Annotated[int, typer.Option("-d", min=1, help="Dimension, one of ablation.d.")]
 
 
 @app.command()
 def run(
     d: DimensionOption,
-    seed: Annotated[int, typer.Option(min=0, help="Seed, one of recipe_study.seeds.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed, one of ablation.seeds.")],
     out: Annotated[Path, typer.Option(help="The table to write, .csv.")],
-    work: Annotated[Path, typer.Option(help="Folder of resumable states.")] = Path("work"),
+    work: WorkOption = Path("work"),
     device: DeviceOption = "auto",
     settings: SettingsOption = None,
     config: ConfigOption = Path("config.yaml"),
     scale: ScaleOption = None,
 ) -> None:
     """Train every change with one seed, or go on from the last state; Ctrl-C and SIGTERM save a state first."""
-    values = resolve_settings(settings, config, scale, lambda study: study.recipe_study_settings(d, seed))
+    values = resolve_settings(settings, config, scale, lambda study: study.ablation_settings(d, seed))
     if (values.get("d"), values.get("seed")) != (d, seed):
         raise UserError(f"--settings are of d = {values.get('d')}, seed {values.get('seed')}, not of {d}, {seed}")
-    name = f"recipe study, d = {d}, seed {seed}"
+    name = f"ablation, d = {d}, seed {seed}"
     with leased(device) as torch_device:
-        from tgmm.recipe_study.run import run_recipe_study
+        from tgmm.ablation.run import run_ablation
 
-        part = run_recipe_study(values, work, torch_device, lambda line: print(f"{name}: {line}", flush=True))
+        part = run_ablation(values, work, torch_device, lambda line: print(f"{name}: {line}", flush=True))
     if part.signal is not None:
         print(f"{name}: stopped by {signal.Signals(part.signal).name}; the same command goes on", file=sys.stderr)
         sys.exit(128 + part.signal)
-    _write(out, part.rows)
+    write_table(out, part.rows, digits=8)
     print(f"{name}: {part.rows['change'].nunique()} changes -> {out}")
 
 
 @app.command()
 def merge(
-    files: Annotated[list[Path], typer.Argument(help="Tables that `tgmm recipe-study run` wrote.")],
+    files: Annotated[list[Path], typer.Argument(help="Tables that `tgmm ablation run` wrote.")],
     out: Annotated[Path, typer.Option(help="The table to write, .csv: all dimensions and seeds.")],
 ) -> None:
     """Join the parts of the study, one a dimension and seed; figures and tables read what this writes."""
+    from tgmm.ablation.compare import COLUMNS, final_rows, merge_parts
     from tgmm.aggregate import read_table
-    from tgmm.recipe_study.comparison import COLUMNS, final_rows, merge_parts
 
     table = merge_parts([read_table(path, COLUMNS) for path in files])
     final_rows(table)  # refuses a part without a baseline
-    _write(out, table)
-    print(f"recipe study: {len(files)} parts -> {out}")
+    write_table(out, table, digits=8)
+    print(f"ablation: {len(files)} parts -> {out}")
 
 
 @app.command()
@@ -79,18 +84,11 @@ def calibrate(
     """
 
     def choose(study) -> dict:
-        return study.recipe_study_settings(d, study.config["recipe_study"]["seeds"][0])
+        return study.ablation_settings(d, study.config.ablation.seeds[0])
 
     values = resolve_settings(settings, config, scale, choose)
     with leased(device) as torch_device:
-        from tgmm.recipe_study.calibrate import measure_speeds, speed_lines
+        from tgmm.ablation.run import measure_speeds, speed_lines
 
         speeds = measure_speeds(values, rounds, tasks, torch_device)
     print("\n".join(speed_lines(speeds)))
-
-
-def _write(path: Path, table: pd.DataFrame) -> None:
-    """Write a table whole or not at all."""
-    from tgmm.files import write_atomically
-
-    write_atomically(path, table.to_csv(index=False, float_format="%.8g", lineterminator="\n"))

@@ -1,4 +1,4 @@
-"""The recipe study: trained, resumed, diverged, compared, drawn and tabulated."""
+"""The ablation: trained, resumed, diverged, compared, drawn and tabulated."""
 
 from __future__ import annotations
 
@@ -15,40 +15,37 @@ import pandas as pd
 import pytest
 import torch
 
-from synthetic_recipe_study import CHANGES, SETTINGS, recipe_study
+from synthetic_ablation import CHANGES, SETTINGS, ablation
+from tgmm.ablation import run as run_module
+from tgmm.ablation.compare import COLUMNS, COMPARED, compare, final_rows, merge_parts
+from tgmm.ablation.run import measure_speeds, run_ablation, speed_lines
+from tgmm.artefacts import draw_figure, write_table
 from tgmm.errors import UserError
-from tgmm.figures.registry import draw_figure
-from tgmm.recipe_study import run as run_module
-from tgmm.recipe_study.calibrate import measure_speeds, speed_lines
-from tgmm.recipe_study.comparison import COLUMNS, COMPARED, compare, final_rows, merge_parts
-from tgmm.recipe_study.run import run_recipe_study
-from tgmm.study.recipe_study import change_settings
-from tgmm.tables.registry import write_table
 from tgmm.train.family import train_network
 from tgmm.train.trainer import ValidationSet
 
 CPU = torch.device("cpu")
 BASE = {
-    "family": "recipe-study-d2-s1", "covariance": "isotropic", "dimension": 2, "n_components": [2, 3], "longest": 16,
+    "family": "ablation-d2-s1", "covariance": "isotropic", "dimension": 2, "n_components": [2, 3], "longest": 16,
     "recipe": "components", "network": {"kind": "components", "width": 8, "blocks": 1, "heads": 2}, "loss": "matched",
     "training": {"tasks": 1, "batch": 8, "learning_rate": 5e-3, "validate_every": 1}, "validation_tasks": 6, "seed": 1,
     "scale": "smoke",
 }  # fmt: skip
-NOTHING = {
-    "label": "", "loss": "", "tasks_share": 1.0, "width_share": 1.0, "blocks_share": 1.0,
-    "heads_share": 1.0, "batch_share": 1.0, "rate_share": 1.0, "network": {}, "training": {},
-}  # fmt: skip
 TRIED = {
-    "wider": {"width_share": 2.0, "tasks_share": 0.5},
-    "wild": {"rate_share": 1e30, "training": {"clip": 1e30}},
     "baseline": {},
+    "wider": {"tasks": 32, "network": {"width": 16}},
+    "wild": {"network": {}, "training": {"learning_rate": 5e27, "clip": 1e30}},
 }
 
 
 def job(tasks: int = 64, **changes: dict) -> dict:
-    """Settings of `tgmm recipe-study run` with tiny networks."""
-    changes = {name: NOTHING | change for name, change in (changes or TRIED).items()}
-    entries = change_settings(BASE, {"changes": changes, "tasks": tasks})
+    """Settings of `tgmm ablation run` with tiny networks."""
+    entries = []
+    for name, change in (changes or TRIED).items():
+        seen = change.get("tasks", tasks)
+        budget = BASE["training"] | {"tasks": seen, "validate_every": seen // 4} | change.get("training", {})
+        settings = BASE | {"network": BASE["network"] | change.get("network", {}), "training": budget}
+        entries.append({"change": name, "settings": settings})
     return {"d": 2, "seed": 1, "scale": "smoke", "em_steps": 20, "em_starts": 10, "changes": entries}
 
 
@@ -63,7 +60,7 @@ def work(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def rows(work) -> pd.DataFrame:
-    return run_recipe_study(job(), work, CPU, quiet).rows
+    return run_ablation(job(), work, CPU, quiet).rows
 
 
 # --- training ------------------------------------------------------------------------------------------------------
@@ -108,11 +105,11 @@ def test_a_training_that_diverges_is_a_row_without_errors(rows):
 def test_other_failures_are_no_divergence(tmp_path):
     (tmp_path / "work").write_text("a file where a folder should be")
     with pytest.raises(UserError, match="cannot be written"):
-        run_recipe_study(job(), tmp_path / "work", CPU, quiet)
+        run_ablation(job(), tmp_path / "work", CPU, quiet)
     broken = job()
     broken["changes"][1]["settings"]["loss"] = "best"
     with pytest.raises(UserError, match="unknown loss 'best'"):
-        run_recipe_study(broken, tmp_path / "other", CPU, quiet)
+        run_ablation(broken, tmp_path / "other", CPU, quiet)
     assert not (tmp_path / "other").exists()
 
 
@@ -124,7 +121,7 @@ def test_finished_changes_are_not_trained_again(rows, work, monkeypatch):
         "take_step",
         lambda self: (taken.append(self.settings.network.width), step(self)),
     )
-    again = run_recipe_study(job(**{name: TRIED[name] for name in ("baseline", "wider")}), work, CPU, quiet).rows
+    again = run_ablation(job(**{name: TRIED[name] for name in ("baseline", "wider")}), work, CPU, quiet).rows
     assert taken == []
     pd.testing.assert_frame_equal(again, rows[rows.change != "wild"], check_dtype=False)
 
@@ -132,7 +129,7 @@ def test_finished_changes_are_not_trained_again(rows, work, monkeypatch):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_command_with_its_code_and_without_an_output(tmp_path, number, code):
     out = tmp_path / "d2-s1.csv"
-    arguments = [sys.executable, "-m", "tgmm", "recipe-study", "run", "--settings", json.dumps(job(tasks=10**6))]
+    arguments = [sys.executable, "-m", "tgmm", "ablation", "run", "--settings", json.dumps(job(tasks=10**6))]
     arguments += ["-d", "2", "--seed", "1", "--work", str(tmp_path / "work"), "--out", str(out), "--device", "cpu"]
     process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for _ in range(600):
@@ -147,8 +144,8 @@ def test_a_signal_ends_the_command_with_its_code_and_without_an_output(tmp_path,
 
 
 def test_a_run_that_was_stopped_between_steps_has_the_same_errors(tmp_path):
-    values = job(baseline={}, deeper={"blocks_share": 2.0})
-    whole = run_recipe_study(values, tmp_path / "whole", CPU, quiet).rows
+    values = job(baseline={}, deeper={"network": {"blocks": 2}})
+    whole = run_ablation(values, tmp_path / "whole", CPU, quiet).rows
     trainer = run_module.train_network.__globals__["Trainer"]
     step, left = trainer.take_step, [5]
 
@@ -160,14 +157,14 @@ def test_a_run_that_was_stopped_between_steps_has_the_same_errors(tmp_path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainer, "take_step", stopping)
-        assert run_recipe_study(values, tmp_path / "stopped", CPU, quiet).signal == signal.SIGTERM
-    resumed = run_recipe_study(values, tmp_path / "stopped", CPU, quiet).rows
+        assert run_ablation(values, tmp_path / "stopped", CPU, quiet).signal == signal.SIGTERM
+    resumed = run_ablation(values, tmp_path / "stopped", CPU, quiet).rows
     errors = ["change", "tasks", "validation_l2_error", "validation_l2_error_em20"]
     pd.testing.assert_frame_equal(resumed[errors], whole[errors])
 
 
 def test_the_command_refuses_settings_of_another_part(tmp_path):
-    arguments = ["recipe-study", "run", "--settings", json.dumps(job()), "-d", "8", "--seed", "1", "--out", "x.csv"]
+    arguments = ["ablation", "run", "--settings", json.dumps(job()), "-d", "8", "--seed", "1", "--out", "x.csv"]
     result = subprocess.run([sys.executable, "-m", "tgmm", *arguments], capture_output=True, text=True, check=False,
                             cwd=tmp_path)  # fmt: skip
     assert result.returncode == 2
@@ -175,7 +172,7 @@ def test_the_command_refuses_settings_of_another_part(tmp_path):
 
 
 def test_speeds_are_relative_to_the_baseline_of_the_round():
-    values = job(baseline={}, wider={"width_share": 8.0}, wild=TRIED["wild"])
+    values = job(baseline={}, wider={"network": {"width": 64}}, wild=TRIED["wild"])
     speeds = measure_speeds(values, rounds=2, tasks=32, device=CPU)
     shares = speeds.set_index(["change", "round"]).share
     assert shares["baseline"].tolist() == [1.0, 1.0]
@@ -189,7 +186,7 @@ def test_speeds_are_relative_to_the_baseline_of_the_round():
 
 
 def test_parts_are_joined_in_order_and_none_twice():
-    whole = recipe_study(seeds=(1, 2))
+    whole = ablation(seeds=(1, 2))
     parts = [part for _, part in whole.groupby(["d", "seed"])]
     merged = merge_parts(parts[::-1])
     pd.testing.assert_frame_equal(merged, whole.sort_values(["d", "seed"], kind="stable", ignore_index=True))
@@ -198,7 +195,7 @@ def test_parts_are_joined_in_order_and_none_twice():
 
 
 def test_ratios_are_to_the_baseline_of_the_same_seed():
-    study = recipe_study(dimensions=(8,), seeds=(1, 2), changes=("baseline", "muon"))
+    study = ablation(dimensions=(8,), seeds=(1, 2), changes=("baseline", "muon"))
     final = final_rows(study).set_index(["change", "seed"])
     ratios = [final.validation_l2_error["muon", seed] / final.validation_l2_error["baseline", seed] for seed in (1, 2)]
     np.testing.assert_allclose(final.ratio["muon"], ratios)
@@ -211,21 +208,21 @@ def test_ratios_are_to_the_baseline_of_the_same_seed():
 
 
 def test_a_change_that_diverged_is_never_the_best():
-    table = compare(recipe_study())
+    table = compare(ablation())
     assert table[table.best_over_d].change.unique().tolist() == ["muon"]
-    table = compare(recipe_study(diverged=[(2, "muon", 1)])).set_index(["d", "change"])
+    table = compare(ablation(diverged=[(2, "muon", 1)])).set_index(["d", "change"])
     assert table.loc[(2, "muon"), ["n_diverged", "n_seeds"]].tolist() == [1, 3]
     assert not table.best[2, "muon"]
     assert table.best[8, "muon"]
     assert not table.best_over_d.xs("muon", level="change").any()
     assert np.isfinite(table.ratio[2, "muon"])
-    lost = compare(recipe_study(diverged=[(2, "muon", seed) for seed in (1, 2, 3)])).set_index(["d", "change"])
+    lost = compare(ablation(diverged=[(2, "muon", seed) for seed in (1, 2, 3)])).set_index(["d", "change"])
     assert np.isnan(lost.ratio[2, "muon"])
     assert lost.ratio_over_d[2, "muon"] == pytest.approx(lost.ratio[8, "muon"])
 
 
 def test_with_a_diverged_baseline_its_seed_has_no_ratio():
-    study = recipe_study(dimensions=(2,), diverged=[(2, "baseline", 2)])
+    study = ablation(dimensions=(2,), diverged=[(2, "baseline", 2)])
     final = final_rows(study)
     assert final[final.seed == 2].ratio.isna().all()
     assert np.isfinite(compare(study).ratio).all()
@@ -237,11 +234,11 @@ def test_with_a_diverged_baseline_its_seed_has_no_ratio():
 
 def test_figure_and_table_are_written(tmp_path):
     path = tmp_path / "all.csv"
-    recipe_study(diverged=[(8, "muon", 3)]).to_csv(path, index=False)
-    for file in draw_figure(SETTINGS, path, tmp_path / "fig-recipe"):
+    ablation(diverged=[(8, "muon", 3)]).to_csv(path, index=False)
+    for file in draw_figure(SETTINGS, path, tmp_path / "fig-ablation"):
         assert file.stat().st_size > 5000
-    settings = SETTINGS | {"id": "tab-recipe", "kind": "recipe-table"}
-    csv, markdown, latex = write_table(settings, path, tmp_path / "tab-recipe")
+    settings = SETTINGS | {"id": "tab-ablation", "kind": "ablation-table"}
+    csv, markdown, latex = write_table(settings, path, tmp_path / "tab-ablation")
     table = pd.read_csv(csv)
     assert tuple(table.columns) == COMPARED
     assert len(table) == 2 * len(CHANGES)

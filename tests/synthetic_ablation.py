@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pandas as pd
 
-from tgmm.recipe_study.comparison import COLUMNS
+from tgmm.ablation.compare import COLUMNS
 
 # change -> (ratio of its error to the baseline's, the same after EM steps, tasks as a multiple of the baseline's)
 CHANGES = {
@@ -29,12 +29,12 @@ LABELS = {
     "constant-schedule": "no decay", "muon": "Muon",
 }  # fmt: skip
 SETTINGS = {
-    "id": "fig-recipe", "kind": "recipe-study", "scale": "laptop", "recipe": "components", "covariance": "isotropic",
+    "id": "fig-ablation", "kind": "ablation", "scale": "laptop", "recipe": "components", "covariance": "isotropic",
     "N": 128, "validation_tasks": 256, "changes": {name: LABELS.get(name, name) for name in CHANGES},
 }  # fmt: skip
 
 
-def recipe_study(dimensions=(2, 8), seeds=(1, 2, 3), changes=tuple(CHANGES), diverged=()) -> pd.DataFrame:
+def ablation(dimensions=(2, 8), seeds=(1, 2, 3), changes=tuple(CHANGES), diverged=()) -> pd.DataFrame:
     """Rows of a whole study.
 
     Parameters
