@@ -286,7 +286,7 @@ def frame_digest(frame: pd.DataFrame, without: Iterable[str] = ()) -> dict[str, 
             finite = np.isfinite(values)
             found[name] = [*digest(torch.from_numpy(values[finite])), int((~finite).sum())]
         else:
-            found[name] = sorted(column.astype(str).unique())[:20]
+            found[name] = sorted(column.map(str).unique())[:20]
     return found
 
 

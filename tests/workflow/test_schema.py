@@ -86,8 +86,8 @@ def test_choices_are_those_of_the_code():
     assert TOP["device"]["enum"] == list(DEVICES)
     assert definitions["Recipe"]["properties"]["network"]["enum"] == list(NETWORK_KINDS)
     assert definitions["TaskSetEntry"]["properties"]["covariance"]["enum"] == list(COVARIANCES)
-    shift = definitions["Shift"]["properties"]
-    assert set(shift["kind"]["enum"]) == set(SHIFTS) - {"none"}
+    shift = definitions["ShiftValues"]["properties"]
+    assert set(shift["kind"]["enum"]) == set(SHIFTS)
     assert shift["filter"]["enum"] == list(FILTERS)
     assert set(get_args(Metric)) <= {*METRICS, *(name + DEFICIT for name in LIKELIHOODS)}
     assert {f"training:{kind}" for kind in NETWORK_KINDS} <= set(VERSIONS)
