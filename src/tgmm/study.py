@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tgmm.artefacts import FIGURE, TABLE, ArtefactSettings, OfFamilies, OfScores, Sources
+from tgmm.artefacts import FIGURE, TABLE, ArtefactSettings, ClaimsTable, OfFamilies, OfScores, Sources
 from tgmm.config import BASELINE, Change, Config, FamilyEntry, merge_config, read_config, refuse_unknown, scale_names
 from tgmm.errors import UserError
 from tgmm.methods.settings import Network
@@ -368,7 +368,9 @@ class Study:
 
     def summary_settings(self) -> dict[str, Any]:
         """Settings of `tgmm aggregate`."""
-        return {"scale": self.scale, "bootstrap": self.config.bootstrap, "seed": self.config.seed}
+        claims = [entry for entry in self.artefacts.values() if isinstance(entry, ClaimsTable)]
+        recipes = {"recipes": claims[0].plain()["recipes"]} if claims else {}
+        return {"scale": self.scale, "bootstrap": self.config.bootstrap, "seed": self.config.seed, **recipes}
 
     def missing_models(self, root: str | Path) -> list[str]:
         """The families of this scale whose model is not there."""
