@@ -78,8 +78,8 @@ SETS = {
 def estimators(K: int, shape: str) -> dict:
     """What is compared."""
     return {
-        "network": TransformerGaussianMixture(K, covariance_type=shape, random_state=0),
-        "network, 4 views": TransformerGaussianMixture(K, covariance_type=shape, n_views=4, random_state=0),
+        "network, 1 view": TransformerGaussianMixture(K, covariance_type=shape, n_views=1, random_state=0),
+        "network, 4 views": TransformerGaussianMixture(K, covariance_type=shape, random_state=0),
         "GaussianMixture, 1 start": GaussianMixture(K, covariance_type=shape, random_state=0),
         "GaussianMixture, 10 starts": GaussianMixture(K, covariance_type=shape, n_init=10, random_state=0),
         "BayesianGaussianMixture": BayesianGaussianMixture(

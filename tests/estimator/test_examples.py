@@ -24,7 +24,7 @@ def test_examples_print_every_method():
     done = run_example("old-faithful", "galaxies")
     assert done.returncode == 0, done.stderr
     assert "old-faithful: 272 rows x 2 columns" in done.stdout
-    rows = [line for line in done.stdout.splitlines() if line.startswith(("network ", "GaussianMixture, 10"))]
+    rows = [line for line in done.stdout.splitlines() if line.startswith(("network, 4", "GaussianMixture, 10"))]
     scores = [float(line[28:].split()[0]) for line in rows]
     assert len(scores) == 4
     assert scores[0] > scores[1] - 0.2
