@@ -13,8 +13,6 @@ from workflow_project import IGNORED, ROOT
 
 SOURCE = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
 SECTIONS = [part.partition("\n") for part in SOURCE.split("\n## ")[1:]]
-    part.partition("\n") for part in (ROOT / "docs/extending.md").read_text(encoding="utf-8").split("\n## ")[1:]
-]
 DIFFS = [(title, text.split("```diff\n")[1].split("```")[0]) for title, _, text in SECTIONS if "```diff" in text]
 TASKS = """
 import torch
