@@ -188,7 +188,7 @@ def read_config(path: str | Path) -> dict:
     return values
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """YAML as it is meant: a key stands once, its name is text, and numbers are decimal."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:

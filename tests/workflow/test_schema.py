@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import get_args
 
+import jsonschema
 import pytest
 from workflow_project import ROOT
 
@@ -40,7 +41,6 @@ def test_every_key_has_a_description():
 
 
 def test_an_independent_validator_accepts_the_configuration():
-    jsonschema = pytest.importorskip("jsonschema")
     for scale in SCALES:
         values = read_config(ROOT / f"workflow/scales/{scale}.yaml") | read_config(ROOT / "config.yaml")
         values["ablation"] |= read_config(ROOT / f"workflow/scales/{scale}.yaml")["ablation"]
