@@ -14,8 +14,7 @@ check_syntax("config.yaml")
 configfile: "config.yaml"
 
 
-PLAN = open_plan(open_study(config))
-STUDY = PLAN.study
+STUDY = open_study(config)
 
 
 report: "workflow/report/workflow.rst"
@@ -27,13 +26,11 @@ wildcard_constraints:
 
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
-include: "workflow/rules/baselines.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/theory.smk"
 include: "workflow/rules/probes.smk"
-include: "workflow/rules/recipes.smk"
-include: "workflow/rules/figures.smk"
-include: "workflow/rules/tables.smk"
+include: "workflow/rules/ablation.smk"
+include: "workflow/rules/artefacts.smk"
 include: "workflow/rules/paper.smk"
 
 
@@ -45,7 +42,6 @@ rule all:
         SCORES,
         MEASUREMENTS,
         PROBES,
-        RECIPE_STUDY,
         FIGURES,
         TABLES,
         PAPER,

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2Model
 
 from tgmm.losses import training_loss
+from tgmm.models.encoder import AttentivePooling
 from tgmm.models.estimate import LogEstimate, component_slots
-from tgmm.models.pooled import AttentivePooling
-from tgmm.models.settings import NetworkSettings
+from tgmm.models.settings import GPT2Network
 from tgmm.tasks.stream import TaskBatch
-from tgmm.train.loop import training_stream
 from tgmm.train.settings import TrainingSettings
+from tgmm.train.trainer import training_stream
 
 
 class PlainNetwork(nn.Module):
@@ -23,7 +23,7 @@ class PlainNetwork(nn.Module):
     Without dropout, cache and vocabulary, which training on points does not use.
     """
 
-    def __init__(self, settings: NetworkSettings):
+    def __init__(self, settings: GPT2Network):
         super().__init__()
         self.settings = settings
         self.size_embedding = nn.Embedding(len(settings.n_components), settings.width)
@@ -64,7 +64,7 @@ class PlainLoop:
         torch.manual_seed(settings.seed)
         self.settings, self.device, self.steps = settings, device, 0
         self.network = PlainNetwork(settings.network).to(device)
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), lr=1e-4)
         self.stream = training_stream(settings, device)
 
     def train(self, seconds: float) -> int:
@@ -76,10 +76,10 @@ class PlainLoop:
         return self.steps - before
 
     def step(self, batch: TaskBatch) -> float:
-        """One step of the optimiser; the loss before it."""
+        """One step of the optimizer; the loss before it."""
         estimates = self.network(batch.points, batch.n_components)
         loss, _ = training_loss(estimates, batch, self.settings.loss)
-        self.optimiser.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
-        self.optimiser.step()
+        self.optimizer.step()
         return loss.item()

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: drawing tasks, forward, loss, backward, optimiser.
+"""Where the time of a training step goes: drawing tasks, forward, loss, backward, optimizer.
 
 Run from the repository's root: ``python benchmarks/step_profile.py --threads 1``. Beside the sizes asked for, the same
 step is timed on tasks so small that nothing but the overhead of its operations is left.
@@ -13,17 +13,17 @@ from pathlib import Path
 
 import torch
 import typer
+from tgmm.train.trainer import Trainer
 
 from matrix_rate import synchronise
 from tgmm.devices import resolve_device
 from tgmm.losses import training_loss
 from tgmm.study import load_study
-from tgmm.train.loop import Trainer
 from tgmm.train.settings import TrainingSettings
 from training import ENDLESS, recipe_settings
 
 WARM_UP_STEPS = 10
-PARTS = ("tasks", "forward", "loss", "backward", "optimiser")
+PARTS = ("tasks", "forward", "loss", "backward", "optimizer")
 
 
 def time_parts(settings: TrainingSettings, steps: int, device: torch.device) -> dict[str, float]:
@@ -31,7 +31,7 @@ def time_parts(settings: TrainingSettings, steps: int, device: torch.device) -> 
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     with tempfile.TemporaryDirectory() as work:
         trainer = Trainer(settings, Path(work), device)
-    network, optimiser, rate = trainer.network, trainer.optimiser, settings.training.rate
+    network, optimizer, rate = trainer.network, trainer.optimizer, settings.training.rate
     total = dict.fromkeys(PARTS, 0.0)
 
     def timed(part: str, call: Callable):
@@ -44,13 +44,13 @@ def time_parts(settings: TrainingSettings, steps: int, device: torch.device) -> 
     for number in range(WARM_UP_STEPS + steps):
         if number == WARM_UP_STEPS:
             total.update(dict.fromkeys(PARTS, 0.0))
-        optimiser.set_rate(rate(number))
+        optimizer.set_rate(rate(number))
         batch = timed("tasks", lambda number=number: trainer.stream.batch(number))
-        timed("optimiser", optimiser.zero)
+        timed("optimizer", optimizer.zero)
         estimates = timed("forward", lambda batch=batch: network(batch.points, batch.n_components, axes=batch.axes))
-        loss = timed("loss", lambda pair=(estimates, batch): training_loss(*pair, settings.loss, settings.unrolled)[0])
+        loss = timed("loss", lambda pair=(estimates, batch): training_loss(*pair, settings.loss)[0])
         timed("backward", loss.backward)
-        timed("optimiser", optimiser.step)
+        timed("optimizer", optimizer.step)
     return {part: 1e3 * seconds / steps for part, seconds in total.items()}
 
 

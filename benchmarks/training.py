@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -31,17 +30,12 @@ from plain_loop import PlainLoop, PlainNetwork
 from tgmm.devices import resolve_device
 from tgmm.errors import UserError, unknown_name
 from tgmm.loss_kinds import LOSSES
-from tgmm.models.network import build_network
-from tgmm.models.settings import NetworkSettings
+from tgmm.models.settings import GPT2Network
 from tgmm.study import Study, load_study
 from tgmm.study.resolution import known
-from tgmm.tasks.stream import TaskBatch
-from tgmm.train.cost import training_flops
-from tgmm.train.interrupt import InterruptRequest
-from tgmm.train.loop import Trainer, training_stream
-from tgmm.train.progress import TrainingProgress
+from tgmm.train.progress import InterruptRequest, TrainingProgress
 from tgmm.train.settings import TrainingSettings
-from tgmm.train.validation import ValidationSet
+from tgmm.train.trainer import Trainer, ValidationSet, training_flops, training_stream, typical_batch
 
 PLAIN = "plain loop"
 ENDLESS = 10**12  # tasks of a budget that no round uses up
@@ -88,7 +82,8 @@ def recipe_settings(study: Study, recipe: str, sizes: dict[str, int], tasks: int
     """A recipe's training settings at the given sizes: d, points, batch, width, blocks, heads."""
     known("recipe", recipe, study.config["recipes"])
     entry = study.config["recipes"][recipe]
-    network = {name: sizes[name] for name in ("width", "blocks", "heads")}
+    network = study.network_settings(recipe) | {name: sizes[name] for name in ("width", "blocks", "heads")}
+    network |= {"positions": sizes["points"]} if network["kind"] == "gpt2" else {}
     budget = {"tasks": tasks, "batch": sizes["batch"], "validate_every": tasks}
     return TrainingSettings.from_dict(
         {
@@ -98,7 +93,7 @@ def recipe_settings(study: Study, recipe: str, sizes: dict[str, int], tasks: int
             "n_components": [2, 3, 4, 5],
             "longest": sizes["points"],
             "recipe": recipe,
-            "network": {**study.network_settings(recipe), **network, "positions": sizes["points"]},
+            "network": network,
             "loss": entry["loss"],
             "training": {**study.config["training"][entry["training"] or recipe], **budget},
             "validation_tasks": VALIDATION_TASKS,
@@ -111,14 +106,10 @@ def plain_settings(settings: TrainingSettings, loss: str) -> TrainingSettings:
     """The same tasks, batch and sizes for the plain loop, with a loss of its own choice."""
     if loss not in LOSSES:
         raise unknown_name("loss", loss, LOSSES)
-    sizes = {name: getattr(settings.network, name) for name in ("width", "blocks", "heads", "positions")}
-    network = NetworkSettings("gpt2", settings.dimension, settings.n_components, **sizes)
-    return replace(settings, network=network, loss=loss)
-
-
-def typical_batch(batch: TaskBatch, longest: int) -> TaskBatch:
-    """The batch at the average number of points, 3/4 N0, to count operations on."""
-    return replace(batch, points=batch.points.repeat(1, 2, 1)[:, : round(0.75 * longest)])
+    same = ("width", "blocks", "heads", "dimension", "n_components")
+    sizes = {name: getattr(settings.network, name) for name in same}
+    network = GPT2Network(**sizes, positions=settings.n_points)
+    return settings.model_copy(update={"network": network, "loss": loss})
 
 
 def tasks_per_second(contestant: Contestant, seconds: float, batch: int, device: torch.device) -> float:
@@ -174,7 +165,7 @@ def final_loss(settings: TrainingSettings, device: torch.device, fused: bool, di
     """Mean loss over the last tenth of a whole training, whose first weights are off by a share ``disturbance``."""
     with tempfile.TemporaryDirectory() as work, nullcontext() if fused else sdpa_kernel(SDPBackend.MATH):
         trainer = Trainer(settings, Path(work), device)
-        trainer.optimiser.value.mul_(1.0 + disturbance)
+        trainer.optimizer.value.mul_(1.0 + disturbance)
         trainer.run(ValidationSet(settings, device), silent(settings), InterruptRequest())
     rows = [row["loss"] for row in trainer.record.history if row["tasks"] > 0.9 * settings.training.tasks]
     return statistics.fmean(rows)
@@ -229,12 +220,12 @@ def main(
         compare_losses(chosen, processor)
         return
     plain = plain_settings(next(iter(chosen.values())), loss)
-    typical = typical_batch(training_stream(plain, processor).batch(0), points)
+    typical = typical_batch(training_stream(plain, processor), points)
     flops = {PLAIN: training_flops(PlainNetwork(plain.network).to(processor), typical, loss)}
     builders: dict[str, Callable[[Path], Contestant]] = {PLAIN: partial(build_plain, plain, processor)}
     for name, settings in chosen.items():
         builders[name] = partial(build_trainer, settings, processor)
-        flops[name] = training_flops(build_network(settings.network).to(processor), typical, settings.loss)
+        flops[name] = training_flops(settings.network.build().to(processor), typical, settings.loss)
     with tempfile.TemporaryDirectory() as work:
         contestants = {name: contestant(name, build, Path(work), cores) for name, build in builders.items()}
         typer.echo(f"{rounds} rounds, {seconds:g} s a contestant; median (range); the plain loop's loss is {loss}")

@@ -155,7 +155,8 @@ def write_model(folder: Path, family: str) -> Path:
     settings |= {"longest": int(points[1:]), "network": {"kind": recipe, "width": 64, "blocks": 4, "heads": 4}}
     settings |= {"training": {"batch": 32, "learning_rate": 2e-3}, "seed": 2505, "scale": "laptop"}
     last = record.dropna().iloc[-1]
-    note = {"steps": 1000, "tasks_seen": 32000, "wall_seconds": 141.2, "device": "cpu", "parameters": 412345}
+    note = {"steps": 1000, "tasks_seen": 32000, "wall_seconds": 141.2, "processor_seconds": 140.1, "device": "cpu"}
+    note |= {"parameters": 412345}
     note |= {"validation_l2_error": last.validation_l2_error, "seed": 2505, "versions": {"torch": "2.13.0"}}
     note["validation_l2_error_oracle"] = last.validation_l2_error_oracle
     text = json.dumps({"family": family, "format": 1, "settings": settings, "record": note})

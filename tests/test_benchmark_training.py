@@ -68,13 +68,13 @@ def test_achieved_operations_are_the_speed_times_the_cost_of_a_task(output):
 def test_the_plain_loop_and_the_reference_do_the_same_work(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     from plain_loop import PlainNetwork
-    from tgmm.models.network import build_network, count_parameters
-    from tgmm.models.settings import NetworkSettings
+    from tgmm.models.estimate import count_parameters
+    from tgmm.models.settings import GPT2Network
     from tgmm.tasks.stream import TaskStream
-    from tgmm.train.cost import training_flops
+    from tgmm.train.trainer import training_flops
 
-    settings = NetworkSettings("gpt2", 2, (2, 3), width=16, blocks=2, heads=2, positions=16)
-    plain, ours = PlainNetwork(settings), build_network(settings)
+    settings = GPT2Network(dimension=2, n_components=(2, 3), width=16, blocks=2, heads=2, positions=16)
+    plain, ours = PlainNetwork(settings), settings.build()
     assert plain.backbone.config._attn_implementation == "eager"
     assert count_parameters(plain) == count_parameters(ours) + settings.width  # GPT-2's vocabulary of one word
     batch = TaskStream(1, 4, dimension=2, covariance="isotropic", n_components=(2, 3), n_points=16).batch(0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,12 +12,11 @@ from sklearn.mixture import GaussianMixture
 
 from tgmm import metrics
 from tgmm.errors import UserError
-from tgmm.evaluate import build_method, score_estimates, score_taskset, write_scores
+from tgmm.evaluate import Scored, ScoreSettings, build_scored, score_estimates, score_taskset, write_scores
 from tgmm.methods.base import FitResult
 from tgmm.mixture import Mixture
 from tgmm.models.checkpoint import save_checkpoint
-from tgmm.models.network import build_network
-from tgmm.models.settings import NetworkSettings
+from tgmm.models.settings import ComponentsNetwork
 from tgmm.tasks import taskset as taskset_module
 from tgmm.tasks.taskset import TaskSet, sample_taskset
 
@@ -38,8 +39,22 @@ def tasks() -> TaskSet:
 
 
 def score(tasks: TaskSet, **settings) -> pd.DataFrame:
-    method = build_method(settings, tasks.settings["covariance"], settings.pop("model", None), CPU)
-    return score_taskset(tasks, {"scale": "smoke", "method": "toy-method", **settings}, method)
+    return scored_by(tasks, build(settings, tasks.settings["covariance"], settings.pop("model", None)))
+
+
+def build(settings: dict, covariance: str = "isotropic", model: Path | None = None) -> Scored:
+    values = {"scale": "smoke", "method": "toy-method", "seed": 1, **settings}
+    return build_scored(ScoreSettings.from_dict(values), covariance, CPU, model)
+
+
+def scored_by(tasks: TaskSet, method: Scored) -> pd.DataFrame:
+    return score_taskset(tasks, [method])[0]
+
+
+def given(name: str, estimate) -> Scored:
+    """A method that is a function of a task."""
+    settings = {"method": name, "kind": "em", "scale": "smoke", "seed": 1}
+    return Scored(ScoreSettings.from_dict(settings), estimate)
 
 
 def without_seconds(scores: pd.DataFrame) -> pd.DataFrame:
@@ -47,13 +62,13 @@ def without_seconds(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def test_every_task_of_every_cell_has_one_row_in_the_agreed_columns(tasks):
-    scores = score(tasks, kind="em", start="truth", method="em-oracle", family="f", recipe="r")
+    scores = score(tasks, kind="em", start="truth", method="em-oracle", family="f")
     assert list(scores.columns) == COLUMNS
     assert len(scores) == 24
     assert not scores.duplicated(["K", "N", "task_id"]).any()
     assert scores.groupby(["K", "N"]).task_id.apply(list).tolist() == [list(range(6))] * 4
     fixed = {"scale": "smoke", "taskset": "toy", "covariance": "isotropic", "d": 2, "shift": "none", "shift_value": 0.0,
-             "method": "em-oracle", "family": "f", "recipe": "r", "seed": 1, "failure_reason": ""}  # fmt: skip
+             "method": "em-oracle", "family": "f", "recipe": "", "seed": 1, "failure_reason": ""}  # fmt: skip
     for column, value in fixed.items():
         assert (scores[column] == value).all(), column
     assert (scores.seconds > 0).all()
@@ -101,7 +116,7 @@ def test_a_failed_task_is_a_row_without_metrics_and_with_its_reason(tasks):
         means[4] = torch.nan
         return FitResult(Mixture(task.truth.weights, means), torch.full((6,), 3), {4: "it did not converge"})
 
-    scores = score_taskset(tasks, {"scale": "smoke", "method": "fussy"}, method)
+    scores = scored_by(tasks, given("fussy", method))
     assert len(scores) == 24
     assert (scores.failed == (scores.task_id == 4)).all()
     bad, good = scores[scores.failed], scores[~scores.failed]
@@ -116,7 +131,7 @@ def test_a_failure_hides_even_finite_numbers(tasks):
     def method(task):
         return FitResult(task.truth, torch.zeros(6, dtype=torch.int64), {0: "does not trust itself"})
 
-    scores = score_taskset(tasks, {"scale": "smoke", "method": "modest"}, method)
+    scores = scored_by(tasks, given("modest", method))
     assert scores[scores.task_id == 0][METRICS].isna().all(axis=None)
 
 
@@ -149,10 +164,7 @@ def test_methods_see_the_same_tasks_and_repeat_themselves(tasks):
 
 
 def test_each_row_holds_its_own_tasks_likelihoods_and_accuracy(tasks):
-    scores = score_taskset(
-        tasks, {"scale": "smoke", "method": "truth"},
-        lambda task: FitResult(task.truth, torch.zeros(6, dtype=torch.int64)),
-    )  # fmt: skip
+    scores = scored_by(tasks, given("truth", lambda task: FitResult(task.truth, torch.zeros(6, dtype=torch.int64))))
     for cell, (key, rows) in zip(tasks.cells, scores.groupby(["K", "N"]), strict=True):
         assert key == (cell.n_components, cell.n_points)
         points, labels = cell.points(slice(None))
@@ -175,7 +187,7 @@ def test_scores_do_not_depend_on_the_chunks(tasks, settings, monkeypatch):
 
 def test_a_trained_network_is_scored_from_its_folder(tasks, tmp_path):
     torch.manual_seed(0)
-    network = build_network(NetworkSettings("components", 2, width=8, blocks=1, heads=2))
+    network = ComponentsNetwork(dimension=2, width=8, blocks=1, heads=2).build()
     save_checkpoint(tmp_path, network, {"family": "toy"})
     scores = {steps: score(tasks, kind="tgmm", em_steps=steps, model=tmp_path) for steps in (0, 5)}
     assert not scores[0].failed.any()
@@ -212,8 +224,25 @@ def test_written_scores_come_back(tasks, tmp_path):
 
 def test_a_wrong_method_is_refused(tmp_path):
     with pytest.raises(UserError, match="did you mean 'spectral'"):
-        build_method({"kind": "spectrl"}, "isotropic", None, CPU)
-    with pytest.raises(UserError, match="'tgmm-x' is a trained network: name its folder"):
-        build_method({"kind": "tgmm", "method": "tgmm-x"}, "isotropic", None, CPU)
+        build({"kind": "spectrl"})
+    with pytest.raises(UserError, match="'tgmm-x': a trained network needs the folder of its model"):
+        build({"kind": "tgmm", "method": "tgmm-x"})
     with pytest.raises(UserError, match=r"config\.json: cannot be read"):
-        build_method({"kind": "tgmm"}, "isotropic", tmp_path / "absent", CPU)
+        build({"kind": "tgmm"}, model=tmp_path / "absent")
+    with pytest.raises(UserError, match="'em_steps' must be greater than or equal to 0, not -1"):
+        build({"kind": "tgmm", "em_steps": -1}, model=tmp_path)
+
+
+def test_a_network_is_not_scored_on_tasks_of_another_kind(tasks, tmp_path):
+    save_checkpoint(tmp_path, ComponentsNetwork(dimension=3, width=8, blocks=1, heads=2).build(), {"family": "toy"})
+    with pytest.raises(UserError, match="d=3"):
+        score(tasks, kind="tgmm", model=tmp_path)
+    with pytest.raises(UserError, match="isotropic"):
+        build({"kind": "tgmm"}, "anisotropic", tmp_path)
+
+
+def test_several_methods_are_scored_as_each_is_alone(tasks):
+    methods = [build({"kind": "em", "start": start, "method": start}) for start in ("truth", "normal")]
+    together = score_taskset(tasks, methods)
+    for method, scores in zip(methods, together, strict=True):
+        pd.testing.assert_frame_equal(without_seconds(scores), without_seconds(scored_by(tasks, method)))

@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from tgmm import metrics
-from tgmm.evaluate import build_method, score_estimates, score_taskset
+from tgmm.evaluate import ScoreSettings, build_scored, score_estimates, score_taskset
 from tgmm.methods.standardise import typical_spread
 from tgmm.mixture import Mixture, log_density, rescaled
 from tgmm.tasks.stream import TaskStream
@@ -27,8 +27,8 @@ def score(shift: dict, n_components=(3,), **settings) -> pd.DataFrame:
         "taskset": "toy", "covariance": "isotropic", "dimension": 4, "n_components": list(n_components),
         "n_points": [64], "tasks": 8, "heldout_points": 40, "seed": 3, "shifts": [shift],
     })  # fmt: skip
-    method = build_method(settings, "isotropic", None, CPU)
-    return score_taskset(tasks, {"scale": "smoke", "method": "m", **settings}, method)
+    values = {"scale": "smoke", "method": "m", "seed": 1, **settings}
+    return score_taskset(tasks, [build_scored(ScoreSettings.from_dict(values), "isotropic", CPU)])[0]
 
 
 def by_value(scores: pd.DataFrame, column: str) -> dict[float, np.ndarray]:

@@ -174,7 +174,6 @@ def test_earlier_estimates_count_less(kind):
 
 @pytest.mark.parametrize("kind", LOSSES)
 def test_a_loss_of_tasks_is_the_mean_of_the_losses_of_its_parts(kind):
-    """So that processes that share a batch average to the whole batch's gradient."""
     truth = padded_truth("anisotropic")
     batch, estimate = batch_of(truth), random_estimate(truth, COUNTS)
     whole = training_loss([estimate], batch, kind)[0].item()

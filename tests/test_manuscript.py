@@ -12,15 +12,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from synthetic_recipe_study import SETTINGS as RECIPE_SETTINGS
-from synthetic_recipe_study import recipe_study
 from synthetic_scores import ALL_METHODS, METHODS, probe_table, write_model, write_scores, write_theory
 from tgmm.aggregate import aggregate
+from tgmm.artefacts import draw_figure, write_table
 from tgmm.errors import UserError
-from tgmm.figures.registry import draw_figure
 from tgmm.manuscript import build_paper, in_numerical_order, required_files
 from tgmm.tables.measurements import SORTED_FLOOR_COLUMNS as FLOOR_COLUMNS
-from tgmm.tables.registry import write_table
 
 SOURCE = Path(__file__).parents[1] / "paper"
 FAMILIES = ["isotropic-d8-n128-components", "isotropic-d32-n128-components"]
@@ -92,14 +89,6 @@ def write_tables(results: Path) -> None:
     }
     for name, (kind, source) in theory.items():
         write_table({"kind": kind}, results / f"theory/{source}.csv", results / "tables" / name)
-    write_recipes(results, recipe_study(diverged=[(2, "muon", 1)]))
-
-
-def write_recipes(results: Path, study: pd.DataFrame) -> None:
-    """A recipe study and its table."""
-    (results / "recipes").mkdir(exist_ok=True)
-    study.to_csv(results / "recipes/all.csv", index=False)
-    write_table(RECIPE_SETTINGS | {"kind": "recipe-table"}, results / "recipes/all.csv", results / "tables/tab-recipe")
 
 
 def write_floor(path: Path) -> None:
@@ -316,38 +305,6 @@ def test_results_with_gaps_still_make_a_paper(root, tmp_path):
     path.write_text(json.dumps(numbers))
     text = words(build_paper("smoke", tmp_path / "paper.pdf", root=study))
     assert "lacks a score, so the comparison is not made" in text
-
-
-def test_the_best_change_of_the_recipe_is_read_from_the_results(root, paper, tmp_path):
-    """Muon is the better one but diverged once; with a baseline below all others the sentence says so."""
-    table = pd.read_csv(root / "results/smoke/tables/tab-recipe.csv")
-    best = table[table.best_over_d]
-    text = words(paper)
-    assert best.label.unique().tolist() == ["Fourier features"]
-    assert "The smallest error over all 𝑑 has the change “Fourier features”" in text
-    for value in best[["ratio", "ratio_low", "ratio_high", "ratio_em20"]].to_numpy().ravel():
-        assert written(value) in text
-    assert "1 of 120 trainings diverged" in text
-    other = tmp_path / "study"
-    shutil.copytree(root, other)
-    study = recipe_study()
-    study.loc[study.change == "baseline", "validation_l2_error"] *= 0.1
-    write_recipes(other / "results/smoke", study)
-    after = words(build_paper("smoke", tmp_path / "after.pdf", root=other))
-    assert "Over all 𝑑 no change has a smaller error than the baseline" in after
-    assert "At 𝑑 = 2, no change is below the baseline with every seed" in after
-    assert "trainings diverged" not in after
-
-
-def test_without_a_recipe_study_the_paper_says_nothing_of_it(root, tmp_path):
-    other = tmp_path / "study"
-    shutil.copytree(root, other)
-    (other / "results/smoke/tables/tab-recipe.csv").unlink()
-    (other / "results/smoke/figures/fig-recipe.pdf").unlink()
-    gaps = ["fig-recipe", "tab-recipe"]
-    text = words(build_paper("smoke", tmp_path / "paper.pdf", root=other, left_out=gaps))
-    assert "What makes a training task count?" not in text
-    assert "Not drawn: no network that this figure shows is trained" in text
 
 
 def test_a_figure_that_a_scale_does_not_have_is_a_line_in_the_text(root, tmp_path):

@@ -14,10 +14,10 @@ from rich.console import Console
 
 from synthetic_scores import METHODS, method_scores, write_scores
 from tgmm.aggregate import aggregate
+from tgmm.artefacts import write_table
+from tgmm.cli.common import load_settings
 from tgmm.cli.headline import print_headline
-from tgmm.cli.settings import load_settings
 from tgmm.errors import UserError
-from tgmm.tables.registry import write_table
 from tgmm.tables.render import escape_latex, write_number, write_percent
 
 SETTINGS = {
@@ -43,7 +43,7 @@ def table(study) -> pd.DataFrame:
 
 
 def test_tables_do_not_wait_for_the_drawing_library():
-    code = "import sys, tgmm.tables.registry; print(sorted({'matplotlib', 'torch'} & set(sys.modules)))"
+    code = "import sys, tgmm.tables.scores; print(sorted({'matplotlib', 'torch'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

@@ -7,7 +7,7 @@ import pytest
 
 from synthetic_scores import write_scores
 from tgmm.aggregate import aggregate
-from tgmm.tables.registry import write_table
+from tgmm.artefacts import write_table
 
 METHODS = ["em", "em-restarts", "tgmm-matched", "tgmm-components", "em-oracle"]
 

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tgmm.aggregate import SUMMARY_COLUMNS
+from tgmm.artefacts import write_table
 from tgmm.errors import UserError
-from tgmm.tables.registry import TABLES, write_table
+from tgmm.tables import scores
 from tgmm.tables.render import Cell, WideTable, escape_latex, to_latex, to_markdown
 
 METHODS = ("em", "spectral", "tgmm-components", "em-oracle")
@@ -64,8 +65,9 @@ SETTINGS = {"methods": list(METHODS), "metric": "l2_error", "metrics": list(METR
 
 def tables(kind: str, taskset: str, **options) -> tuple[pd.DataFrame, WideTable]:
     settings = SETTINGS | {"kind": kind, "id": "tab-x", "taskset": taskset} | options
-    rows = TABLES[kind].rows(SUMMARY, settings)
-    return rows, TABLES[kind].wide(rows, settings)
+    name = kind.removesuffix("-table")
+    rows = getattr(scores, f"{name}_rows")(SUMMARY, settings)
+    return rows, getattr(scores, f"{name}_table")(rows, settings)
 
 
 def labels(wide: WideTable) -> list[tuple[str, ...]]:

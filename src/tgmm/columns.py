@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 # What tells the cells of a study apart, and what tells the methods apart that were run on a cell.
 CELL = ["scale", "taskset", "covariance", "d", "K", "N", "shift", "shift_value"]
 METHOD = ["method", "family", "recipe", "seed"]
@@ -32,3 +34,22 @@ STATISTICS = ["mean", "median", "low", "high", "quantile_90", "n_tasks", "n_fail
 SUMMARY_COLUMNS = [*CELL, *METHOD, "metric", *STATISTICS]
 
 ORACLE = "em-oracle"  # EM from the truth, the floor of likelihood methods
+
+
+def reads(
+    summary: Sequence[str] = SUMMARY_COLUMNS, tables: Sequence[str] = (), written: Sequence[str] = ()
+) -> Callable[[Callable], Callable]:
+    """Say which columns a function that draws an artefact needs, in attributes of the function.
+
+    Parameters
+    ----------
+    summary : of the summary of the scores, or of the measurement that takes its place.
+    tables : of each further table.
+    written : those that a table writes to its CSV file.
+    """
+
+    def mark(function: Callable) -> Callable:
+        function.summary, function.tables, function.written = list(summary), list(tables), list(written)
+        return function
+
+    return mark

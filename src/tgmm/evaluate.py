@@ -1,124 +1,145 @@
-"""Scores a method on every task of a task set: one row a task, failures included."""
+"""Scores methods on every task of a task set: one row a task and method, failures included."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from tgmm import metrics
 from tgmm.columns import METRICS, SCORE_COLUMNS
-from tgmm.errors import UserError, unknown_name
+from tgmm.errors import UserError
 from tgmm.files import atomic_path
 from tgmm.methods.base import Method, TaskPoints
-from tgmm.methods.em import EMSettings, estimate_em
-from tgmm.methods.spectral import estimate_spectral
-from tgmm.methods.standardise import estimate_standardised
-from tgmm.methods.transformer import estimate_tgmm
+from tgmm.methods.settings import AnyMethod, MethodContext
 from tgmm.mixture import Mixture, rescaled
-from tgmm.models.checkpoint import load_checkpoint
+from tgmm.settings import Name, Seed, Settings, read_as
 from tgmm.tasks.taskset import Cell, TaskSet
 
-METHOD_KINDS = ("em", "spectral", "tgmm")
+
+class ScoreSettings(Settings):
+    """What the scores of one method say of it, beside its own settings."""
+
+    method: Name = Field(description="Its name in the study.")
+    entry: AnyMethod = Field(description="Its settings.")
+    scale: Name = Field(description="The scale of the study.")
+    seed: Seed = Field(description="Root of the method's own random numbers.")
+    family: str = Field("", max_length=200, description="The family whose network it runs; empty for a baseline.")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ScoreSettings:
+        """Settings from the flat mapping that commands take: the method's own keys stand among the others."""
+        own = {key: value for key, value in values.items() if key in cls.model_fields and key != "entry"}
+        entry = {key: value for key, value in values.items() if key not in own}
+        own["entry"] = read_as(AnyMethod, entry, f"method '{values.get('method')}'")
+        return cls.read(own, "settings of tgmm score")
 
 
-def build_method(settings: dict[str, Any], covariance: str, model: Path | None, device: torch.device) -> Method:
-    """The estimation method that the settings describe.
+@dataclass(frozen=True)
+class Scored:
+    """A method ready to be scored.
+
+    Attributes
+    ----------
+    settings : its name and settings.
+    estimate : from :meth:`tgmm.methods.settings.MethodSettings.build`.
+    """
+
+    settings: ScoreSettings
+    estimate: Method
+
+
+def build_scored(settings: ScoreSettings, covariance: str, device: torch.device, model: Path | None = None) -> Scored:
+    """The method that the settings describe, for tasks of such a covariance.
 
     Parameters
     ----------
-    settings : "kind" ("em", "spectral" or "tgmm"), that kind's own keys, and "standardise".
-    covariance : of the tasks, "isotropic" or "anisotropic".
-    model : folder of the trained family, for "tgmm".
-    device : where to compute.
+    model : folder of the trained family, for networks.
+
+    Raises
+    ------
+    UserError : for a network without a model, or one that was trained on tasks of another covariance.
     """
-    if settings.get("standardise"):
-        plain = {key: value for key, value in settings.items() if key != "standardise"}
-        method = build_method(plain, covariance, model, device)
-        return lambda task: estimate_standardised(method, task, covariance)
-    kind = settings.get("kind")
-    if kind == "em":
-        keys = {field.name for field in fields(EMSettings)} - {"covariance"}
-        em = EMSettings(**{key: settings[key] for key in keys & settings.keys()}, covariance=covariance)
-        return lambda task: estimate_em(
-            task.points.to(device, torch.float64), task.n_components, em,
-            seed=task.seed, index=task.index.to(device), truth=task.truth.to(device),
-        )  # fmt: skip
-    if kind == "spectral":
-        return lambda task: estimate_spectral(
-            task.points.to(device, torch.float64), task.n_components, seed=task.seed, index=task.index.to(device),
-            covariance=covariance,
-        )  # fmt: skip
-    if kind == "tgmm":
-        if model is None:
-            raise UserError(f"method '{settings.get('method')}' is a trained network: name its folder with --model")
-        network = load_checkpoint(model, device).network
-        steps = settings.get("em_steps", 0)
-        return lambda task: estimate_tgmm(network, task.points.to(device), task.n_components, steps)
-    raise unknown_name("method kind", kind, METHOD_KINDS)
+    try:
+        return Scored(settings, settings.entry.build(MethodContext(covariance, device, model)))
+    except UserError as error:
+        raise UserError(f"method '{settings.method}': {error}") from None
 
 
-def score_taskset(taskset: TaskSet, settings: dict[str, Any], method: Method) -> pd.DataFrame:
-    """Scores of a method on all cells of a task set, in the columns of a score file.
+def score_taskset(taskset: TaskSet, methods: Sequence[Scored]) -> list[pd.DataFrame]:
+    """Scores of each method on all cells of a task set, in the columns of a score file; points are drawn once for all.
 
     Parameters
     ----------
     taskset : as loaded, hashes checked.
-    settings : "scale", "method" and, for a trained network, "family" and "recipe"; a "start" of "truth" marks the
-        oracle, which knows a task's true K and its units.
-    method : from :func:`build_method`.
+    methods : from :func:`build_scored`. The oracle knows a task's true K and its units.
     """
-    oracle = settings.get("start") == "truth"
-    cells = [
-        _score_cell(cell, method, oracle).assign(
-            K=cell.n_components, N=cell.n_points, shift=cell.shift.kind, shift_value=float(cell.shift.value)
+    parts: list[list[pd.DataFrame]] = [[] for _ in methods]
+    for cell in taskset.cells:
+        where = {
+            "K": cell.n_components, "N": cell.n_points, "shift": cell.shift.kind,
+            "shift_value": float(cell.shift.value),
+        }  # fmt: skip
+        for tasks in cell.chunks():
+            drawn = Drawn(cell, tasks)
+            for method, frames in zip(methods, parts, strict=True):
+                frames.append(drawn.score(method).assign(**where))
+    tables = [pd.concat(frames, ignore_index=True) for frames in parts]
+    return [_labelled(table, taskset, method) for table, method in zip(tables, methods, strict=True)]
+
+
+def _labelled(frame: pd.DataFrame, taskset: TaskSet, method: Scored) -> pd.DataFrame:
+    settings = method.settings
+    labels = {
+        "scale": settings.scale,
+        "taskset": taskset.settings["taskset"],
+        "covariance": taskset.settings["covariance"],
+        "d": taskset.settings["dimension"],
+        "method": settings.method,
+        "family": settings.family,
+        "recipe": getattr(settings.entry, "recipe", ""),
+        "seed": taskset.settings["seed"],
+    }
+    return frame.assign(**labels)[SCORE_COLUMNS]
+
+
+class Drawn:
+    """Some tasks of a cell with their points."""
+
+    def __init__(self, cell: Cell, tasks: slice):
+        self.cell, self.tasks = cell, tasks
+        self.points, self.labels = cell.points(tasks)
+        self.truth, self.heldout = cell.mixture[tasks], cell.heldout(tasks).double()
+
+    def score(self, method: Scored) -> pd.DataFrame:
+        """A row a task; time is the method's alone, shared out evenly."""
+        oracle = method.settings.entry.knows_truth
+        factor, offset = (1.0, 0.0) if oracle else self.cell.shift.units
+        count = self.cell.n_components + (0 if oracle else self.cell.shift.extra_components)
+        # A method's own randomness must not repeat the stream that drew the task: same key, streams of its own.
+        index = self.cell.index[self.tasks]
+        delivered = TaskPoints(factor * self.points + offset, count, self.cell.seed, index, self.truth)
+        started = time.perf_counter()
+        result = method.estimate(delivered)
+        seconds = (time.perf_counter() - started) / len(self.points)
+        estimate = rescaled(result.mixture.to("cpu", torch.float64), 1.0 / factor, -offset / factor)
+        scores = score_estimates(estimate, self.truth, self.points.double(), self.labels, self.heldout)
+        failed = result.failed()
+        frame = pd.DataFrame({name: values.masked_fill(failed, torch.nan).numpy() for name, values in scores.items()})
+        return frame.assign(
+            task_id=index.numpy(),
+            seconds=seconds,
+            iterations=result.iterations.cpu().numpy(),
+            failed=failed.numpy(),
+            failure_reason=[result.failures.get(task, "") for task in range(len(self.points))],
         )
-        for cell in taskset.cells
-    ]
-    frame = pd.concat(cells, ignore_index=True).assign(
-        scale=settings["scale"],
-        taskset=taskset.settings["taskset"],
-        covariance=taskset.settings["covariance"],
-        d=taskset.settings["dimension"],
-        method=settings["method"],
-        family=settings.get("family", ""),
-        recipe=settings.get("recipe", ""),
-        seed=taskset.settings["seed"],
-    )
-    return frame[SCORE_COLUMNS]
-
-
-def _score_cell(cell: Cell, method: Method, oracle: bool) -> pd.DataFrame:
-    return pd.concat([_score_tasks(cell, tasks, method, oracle) for tasks in cell.chunks()], ignore_index=True)
-
-
-def _score_tasks(cell: Cell, tasks: slice, method: Method, oracle: bool) -> pd.DataFrame:
-    """Scores of one run of tasks; time is the method's alone, shared out evenly."""
-    points, labels = cell.points(tasks)
-    truth = cell.mixture[tasks]
-    factor, offset = (1.0, 0.0) if oracle else cell.shift.units
-    count = cell.n_components + (0 if oracle else cell.shift.extra_components)
-    # A method's own randomness must not repeat the stream that drew the task: same key, streams of its own.
-    delivered = TaskPoints(factor * points + offset, count, cell.seed, cell.index[tasks], truth)
-    started = time.perf_counter()
-    result = method(delivered)
-    seconds = (time.perf_counter() - started) / len(points)
-    estimate = rescaled(result.mixture.to("cpu", torch.float64), 1.0 / factor, -offset / factor)
-    scores = score_estimates(estimate, truth, points.double(), labels, cell.heldout(tasks).double())
-    failed = result.failed()
-    frame = pd.DataFrame({name: values.masked_fill(failed, torch.nan).numpy() for name, values in scores.items()})
-    return frame.assign(
-        task_id=cell.index[tasks].numpy(),
-        seconds=seconds,
-        iterations=result.iterations.cpu().numpy(),
-        failed=failed.numpy(),
-        failure_reason=[result.failures.get(task, "") for task in range(len(points))],
-    )
 
 
 def score_estimates(

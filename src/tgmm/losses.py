@@ -24,7 +24,6 @@ from tgmm.tasks.stream import TaskBatch
 EARLY_WEIGHT = 0.3
 IMPOSSIBLE = 1e9
 FITTING = ("likelihood", "both")  # the losses that look at the points
-SMALLEST_COUNT = 1e-6  # expected points of a component below which an EM step leaves a mean of zero
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,7 @@ class LossTerms:
         return LossTerms(self.means[part], self.weights[part], self.scales[part], self.likelihood[part])
 
 
-def training_loss(
-    estimates: list[LogEstimate], batch: TaskBatch, kind: str, unrolled: int = 0
-) -> tuple[Tensor, LossTerms]:
+def training_loss(estimates: list[LogEstimate], batch: TaskBatch, kind: str) -> tuple[Tensor, LossTerms]:
     """Loss of a network's estimates: the last block's counts one, the earlier ones 0.3 each.
 
     Parameters
@@ -55,27 +52,23 @@ def training_loss(
     estimates : one for every block.
     batch : the tasks; estimates and truth are padded to the same K.
     kind : one of ``tgmm.loss_kinds.LOSSES``.
-    unrolled : EM steps taken from the last estimate; the loss of where they end is added.
 
     Returns
     -------
     loss : scalar Tensor with gradients.
-    last : LossTerms of the network's own, last estimate.
+    last : LossTerms of the last estimate.
     """
     tasks = len(batch.points)
     # Estimates in bfloat16 are too coarse to compare with, and do not multiply with points in float32.
     estimates = [estimate.map(lambda tensor: tensor.to(batch.points.dtype)) for estimate in estimates]
-    shares = [EARLY_WEIGHT] * (len(estimates) - 1) + [1.0] * (2 if unrolled else 1)
-    if unrolled:
-        estimates = [*estimates, em_steps(estimates[-1], batch.points, batch.n_components, unrolled)]
+    shares = [EARLY_WEIGHT] * (len(estimates) - 1) + [1.0]
     copies = len(estimates)
     terms = loss_terms(
         concatenate(estimates), batch.mixture.map(lambda tensor: _repeated(tensor, copies)),
         _repeated(batch.n_components, copies), kind, _repeated(batch.points, copies) if kind in FITTING else None,
     )  # fmt: skip
     means = terms.total.unflatten(0, (-1, tasks)).mean(1)
-    last = slice(-2 * tasks, -tasks) if unrolled else slice(-tasks, None)
-    return sum(share * mean for share, mean in zip(shares, means, strict=True)), terms.rows(last)
+    return sum(share * mean for share, mean in zip(shares, means, strict=True)), terms.rows(slice(-tasks, None))
 
 
 def loss_terms(
@@ -119,26 +112,6 @@ def component_order(estimate: LogEstimate, truth: Mixture, unused: Tensor) -> Te
     cost = pairwise_errors(estimate.mixture(), truth).detach()
     cost = cost.masked_fill(unused[:, :, None] & unused[:, None, :], 0.0)
     return best_permutation(cost.masked_fill(unused[:, :, None] ^ unused[:, None, :], IMPOSSIBLE))
-
-
-def em_steps(estimate: LogEstimate, points: Tensor, n_components: Tensor, steps: int) -> LogEstimate:
-    """So many EM steps from isotropic estimates, with gradients (unit covariances, padding kept unused).
-
-    Raises
-    ------
-    UserError
-        For estimates with scales, whose M-step would need a variance floor.
-    """
-    if estimate.standard_deviations is not None:
-        raise unknown_name("unrolled EM steps for covariance", "anisotropic", ["isotropic"])
-    for _ in range(steps):
-        posterior = _log_joint(estimate, points).softmax(1)  # (B, K, N)
-        counts = posterior.sum(2) + SMALLEST_COUNT
-        log_weights = estimate.log_weights.where(
-            component_mask(n_components, counts.shape[1]), (counts / counts.sum(1, keepdim=True)).log()
-        )
-        estimate = LogEstimate(log_weights, posterior @ points / counts[..., None])
-    return estimate
 
 
 def _repeated(tensor: Tensor, times: int) -> Tensor:

@@ -6,21 +6,70 @@ record of a training) and what describes it (the JSON schema for editors) use th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any, Self, get_args
+from typing import Annotated, Any, Self, Union, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from tgmm.errors import UserError, unknown_name
 
 LONGEST_VALUE = 60
+LARGEST_SEED = 2**62
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9+-]*$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=80)]
+Count = Annotated[int, Field(ge=1, le=10**12)]
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+Share = Annotated[float, Field(gt=0, le=1000)]
+
+
+def _refuse_repeated(values: tuple) -> tuple:
+    repeated = next((value for place, value in enumerate(values) if value in values[:place]), None)
+    if repeated is not None:
+        raise ValueError(f"names {shown(repeated)} twice")
+    return values
+
+
+def several(item: Any, least: int = 1) -> Any:
+    """The type of a list of different items, at least so many."""
+    return Annotated[tuple[item, ...], Field(min_length=least), AfterValidator(_refuse_repeated)]
+
+
+def one_or_several(item: Any) -> Any:
+    """The type of a list of different items, or of one item in place of a list of one."""
+
+    def listed(value: Any) -> Any:
+        return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+    return Annotated[several(item), BeforeValidator(listed, json_schema_input_type=Union[item, several(item)])]  # noqa: UP007
 
 
 class Settings(BaseModel):
     """Base of all settings: frozen, strict about types, unknown keys refused, numbers finite."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_numbers(cls, values: Any) -> Any:
+        """Text becomes a number where the key takes numbers alone: YAML takes 1e-3 for text."""
+        if not isinstance(values, Mapping):
+            return values
+        fields = cls.model_fields
+        return {
+            key: _number(value, fields[key].annotation) if key in fields else value for key, value in values.items()
+        }
 
     @classmethod
     def read(cls, values: Any, where: str = "") -> Self:
@@ -45,6 +94,19 @@ class Settings(BaseModel):
         return self.model_dump(mode="json")
 
 
+def read_as(kinds: Any, values: Any, where: str = "") -> Any:
+    """Settings of one of several classes, which their key ``kind`` tells apart; as :meth:`Settings.read`.
+
+    Parameters
+    ----------
+    kinds : a union of settings classes with ``kind`` as its discriminator.
+    """
+    try:
+        return TypeAdapter(kinds).validate_python(_with_tuples(values))
+    except ValidationError as error:
+        raise explain(error, kinds, values, where) from None
+
+
 def explain(error: ValidationError, model: type[BaseModel], values: Any, where: str = "") -> UserError:
     """The first mistake of a validation as one line.
 
@@ -54,12 +116,15 @@ def explain(error: ValidationError, model: type[BaseModel], values: Any, where: 
     model, values : what was validated, and with what; the nearest valid key is looked up in them.
     where : put in front.
     """
-    first = error.errors(include_url=False)[0]
+    first = min(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
     prefix = f"{where}: " if where else ""
     return UserError(prefix + _line(first, model, values))
 
 
 def _line(error: ErrorDetails, model: type[BaseModel], values: Any) -> str:
+    *location, last = error["loc"] or ("",)
+    if last == "[key]":  # pydantic's mark of a mapping's key
+        return f"'{key_path(location[:-1])}': the name {shown(error['input'])} must match {NAME_PATTERN}"
     place, owner = _locate(error["loc"], model, values)
     path = key_path(place)
     match error["type"]:
@@ -71,14 +136,17 @@ def _line(error: ErrorDetails, model: type[BaseModel], values: Any) -> str:
             return f"missing key '{path}'" + (f": {description}" if description else "")
         case "literal_error":
             return str(unknown_name(f"value of '{path}':", error["input"], _choices(owner, place, error)))
-        case "union_tag_invalid" | "union_tag_not_found":
-            choices = [tag.strip(" '") for tag in error["ctx"].get("expected_tags", "").split(",")]
-            kind = error["ctx"].get("tag", "nothing")
-            return str(unknown_name(f"value of '{path}.kind':", kind, filter(None, choices)))
+        case "union_tag_not_found":
+            return f"missing key '{key_path([*place, 'kind'])}'"
+        case "union_tag_invalid":
+            choices = [tag.strip(" '") for tag in error["ctx"]["expected_tags"].split(",")]
+            return str(unknown_name(f"value of '{key_path([*place, 'kind'])}':", error["ctx"]["tag"], choices))
     message = error["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:] if message[:1].isupper() and not message[:2].isupper() else message
     message = message.replace("input should", "must", 1)
-    return f"'{path}' {message}, not {shown(error['input'])}" if message.startswith("must") else f"'{path}': {message}"
+    if message.startswith("must"):
+        return f"'{path}' {message}, not {shown(error['input'])}"
+    return f"'{path}': {message}" if path else message
 
 
 def _locate(location: tuple, model: type[BaseModel], values: Any) -> tuple[list, type[BaseModel] | None]:
@@ -87,6 +155,8 @@ def _locate(location: tuple, model: type[BaseModel], values: Any) -> tuple[list,
     owner: type[BaseModel] | None = model
     current, at = model, values
     for step in location:
+        if isinstance(step, int) and not isinstance(at, list | tuple | Mapping):
+            continue  # one item where a list may stand
         known = isinstance(at, Mapping) and step in at
         inside = isinstance(at, list | tuple) and isinstance(step, int)
         chosen = _member(current, step)
@@ -156,6 +226,25 @@ def shown(value: object) -> str:
     """A value in one short piece of text, on one line."""
     text = "nothing" if value is None else repr(value)
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
+
+
+def _number(value: Any, annotation: Any) -> Any:
+    """Text as the number or truth value that it stands for, where only those are valid; anything else as it is."""
+    if isinstance(value, tuple):
+        return tuple(_number(item, annotation) for item in value)
+    if not isinstance(value, str):
+        return value
+    kinds = {part for part in _parts(annotation) if isinstance(part, type)}
+    if not kinds & {int, float, bool} or str in kinds:
+        return value
+    for kind, read in ((int, int), (float, float), (bool, {"true": True, "false": False}.__getitem__)):
+        if kind in kinds:
+            try:
+                number = read(value.strip().lower())
+            except (ValueError, KeyError):
+                continue
+            return number if not isinstance(number, float) or math.isfinite(number) else value
+    return value
 
 
 def _with_tuples(value: Any) -> Any:

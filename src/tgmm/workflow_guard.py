@@ -1,4 +1,4 @@
-"""Between processes: frees a working directory that a killed Snakemake left locked, and tells jobs what is left out.
+"""Frees a working directory that a killed Snakemake left locked.
 
 Every Snakemake holds a shared lock on a file for as long as it lives; the kernel drops the lock however the process
 ends. Whoever gets the lock for itself alone knows that Snakemake's own lock files are left-overs.
@@ -6,14 +6,12 @@ ends. Whoever gets the lock for itself alone knows that Snakemake's own lock fil
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterable
 from pathlib import Path
 
+from tgmm.locks import FileLock
+
 LOCK_FILE = "tgmm.lock"
-LEFT_OUT = "TGMM_LEFT_OUT"
-_held: list[int] = []
+_held: list[FileLock] = []
 
 
 def guard_workdir(folder: str | Path = ".snakemake") -> bool:
@@ -29,27 +27,13 @@ def guard_workdir(folder: str | Path = ".snakemake") -> bool:
     """
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
-    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
-    _held.append(descriptor)
+    lock = FileLock(folder / LOCK_FILE)
+    _held.append(lock)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        alone = True
-        for path in (folder / "locks").glob("*"):
+        alone = lock.acquire()
+        for path in (folder / "locks").glob("*") if alone else ():
             path.unlink(missing_ok=True)
-    except OSError:
-        alone = False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        lock.acquire(shared=True, wait=True)
     except OSError:
         return False
     return alone
-
-
-def tell_jobs(left_out: Iterable[str]) -> None:
-    """Tell the processes that run single jobs of this workflow what it leaves out: names, in the environment."""
-    os.environ[LEFT_OUT] = " ".join(left_out)
-
-
-def told_by_workflow() -> list[str]:
-    """What the workflow that runs this job leaves out."""
-    return os.environ.get(LEFT_OUT, "").split()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_hex
 
+from tgmm.artefacts import NAMES
 from tgmm.figures import style
-from tgmm.figures.registry import FIGURES
-from tgmm.figures.style import method_style
 
 SHIFTED_METHODS = (
     "em", "spectral", "tgmm-components-n32", "tgmm-components", "tgmm-components-standardised", "em-oracle",
@@ -28,7 +27,12 @@ MEAN = [{"kind": "mean", "values": list(range(11))}]
 def drawn(kind: str, summary: pd.DataFrame, settings: dict, tables: dict | None = None):
     """The figure of a kind, drawn in the project's style."""
     with style.applied():
-        return FIGURES[kind].draw(summary, settings, tables or {})
+        return draw_of(kind)(summary, settings, tables or {})
+
+
+def draw_of(kind: str):
+    """The function that draws a kind of figure."""
+    return getattr(import_module(NAMES[kind].module), f"draw_{kind.replace('-', '_')}")
 
 
 def texts(figure) -> str:
@@ -51,24 +55,21 @@ def missing(ax) -> dict[str, int]:
     return {name: ids.count(name) for name in set(ids)}
 
 
-def curve_of(ax, method: str):
-    """The line that joins a method's means."""
-    color = method_style(method).color
-    return next(line for line in ax.lines if line.get_color() == color and line.get_alpha() == 0.75)
+def artist(ax, gid: str):
+    """The one artist of an axes with this id, such as "curve em", "interval em" or "level em-oracle"."""
+    (found,) = [one for one in (*ax.lines, *ax.collections) if one.get_gid() == gid]
+    return found
 
 
 def means_of(ax, method: str) -> np.ndarray:
     """The heights of the method's line, from left to right."""
-    line = curve_of(ax, method)
+    line = artist(ax, f"curve {method}")
     return np.asarray(line.get_ydata(), float)[np.argsort(line.get_xdata())]
 
 
-def intervals_of(ax, method: str) -> np.ndarray:
-    """The ends of the method's intervals, (n, 2), from left to right."""
-    color = method_style(method).color
-    bars = next(bars for bars in ax.collections if len(bars.get_color()) and to_hex(bars.get_color()[0]) == color)
-    segments = sorted(bars.get_segments(), key=lambda segment: segment[0][0])
-    return np.sort(np.array([segment[:, 1] for segment in segments]))
+def segments_of(ax, gid: str) -> np.ndarray:
+    """The ends of an artist's segments, (n, 2, 2), from left to right."""
+    return np.array(sorted(artist(ax, gid).get_segments(), key=lambda segment: segment[0][0]))
 
 
 def expected(summary: pd.DataFrame, method: str, metric: str = "l2_error", **cell) -> pd.DataFrame:

@@ -7,18 +7,18 @@ import pandas as pd
 from figure_checks import drawn, overlapping, smallest_font, texts, titles
 from matplotlib.colors import to_hex
 
-from synthetic_recipe_study import CHANGES, LABELS, SETTINGS, recipe_study
+from synthetic_ablation import CHANGES, LABELS, SETTINGS, ablation
+from tgmm.ablation.compare import compare
 from tgmm.figures import style
 from tgmm.figures.style import VERMILION, method_style
-from tgmm.recipe_study.comparison import compare
 
 
 def draw(study: pd.DataFrame):
-    return drawn("recipe-study", study, SETTINGS)
+    return drawn("ablation", study, SETTINGS)
 
 
 def test_curves_run_over_processor_seconds():
-    study = recipe_study()
+    study = ablation()
     figure = draw(study)
     assert titles(figure)[:2] == ["d = 2", "d = 8"]
     for d, ax in zip((2, 8), figure.axes, strict=False):
@@ -36,7 +36,7 @@ def test_curves_run_over_processor_seconds():
 
 
 def test_dots_are_the_ratios_sorted_over_all_dimensions():
-    study = recipe_study()
+    study = ablation()
     lower = draw(study).axes[2:]
     table = compare(study)
     order = [change for change in table.change.drop_duplicates() if change != "baseline"]
@@ -55,7 +55,7 @@ def test_dots_are_the_ratios_sorted_over_all_dimensions():
 
 
 def test_what_diverged_or_lies_beyond_the_axis_is_written_there():
-    study = recipe_study(diverged=[(2, "muon", 1)])
+    study = ablation(diverged=[(2, "muon", 1)])
     wild = study.change == "constant-schedule"
     study.loc[wild, ["validation_l2_error", "validation_l2_error_em20"]] *= 20
     ax = draw(study).axes[2]
@@ -67,20 +67,20 @@ def test_what_diverged_or_lies_beyond_the_axis_is_written_there():
 
 
 def test_a_baseline_that_none_beats_is_called_the_best():
-    study = recipe_study()
+    study = ablation()
     study.loc[study.change == "baseline", "validation_l2_error"] *= 0.1
     legend = draw(study).axes[0].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["baseline, the best"]
 
 
 def test_a_study_of_one_seed_and_few_changes_is_drawn():
-    study = recipe_study(dimensions=(8,), seeds=(1,), changes=("baseline", "muon"))
+    study = ablation(dimensions=(8,), seeds=(1,), changes=("baseline", "muon"))
     figure = draw(study)
     assert len(figure.axes) == 2
     assert "seed 1" in texts(figure)
 
 
 def test_texts_are_readable_and_apart():
-    figure = draw(recipe_study())
+    figure = draw(ablation())
     assert smallest_font(figure) >= style.SMALL
     assert overlapping(figure) == []

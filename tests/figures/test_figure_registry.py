@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import subprocess
 import sys
@@ -12,8 +11,8 @@ import pytest
 
 from synthetic_scores import METHODS, history
 from tgmm.aggregate import read_table
+from tgmm.artefacts import draw_figure
 from tgmm.errors import UserError
-from tgmm.figures.registry import FIGURES, draw_figure
 
 SETTINGS = {
     "id": "fig-effectiveness", "kind": "metric-against-dimension", "taskset": "effectiveness", "metric": "l2_error",
@@ -36,7 +35,7 @@ def test_same_input_gives_the_same_bytes(summary_path, tmp_path):
     shuffled.to_parquet(tmp_path / "shuffled.parquet")
     ours = draw_figure(SETTINGS, summary_path, tmp_path / "ours")
     code = (
-        "from tgmm.figures.registry import draw_figure; "
+        "from tgmm.artefacts import draw_figure; "
         f"draw_figure({SETTINGS!r}, {str(tmp_path / 'shuffled.parquet')!r}, {str(tmp_path / 'theirs')!r})"
     )
     environment = os.environ | {"PYTHONHASHSEED": "7", "SOURCE_DATE_EPOCH": "86400"}
@@ -73,7 +72,7 @@ def test_bad_input_is_refused_by_name(summary_path, tmp_path, effectiveness):
         (CURVES, summary_path, {}, f"no training history was given for family '{FAMILIES[0]}'"),
         (CURVES | {"families": ["nonsense"]}, summary_path, {}, "family 'nonsense'"),
         (SETTINGS | {"kind": "metric-against-dimensions"}, summary_path, {}, "did you mean 'metric-against-dimension'"),
-        ({"id": "fig-x", "kind": "evaluator"}, summary_path, {}, "settings of artefact 'fig-x' lack taskset, methods"),
+        ({"id": "fig-x", "kind": "evaluator"}, summary_path, {}, "settings of the artefact: missing key 'taskset'"),
     ]:
         with pytest.raises(UserError, match=message):
             draw_figure(settings, path, tmp_path / "x", histories)
@@ -82,11 +81,3 @@ def test_bad_input_is_refused_by_name(summary_path, tmp_path, effectiveness):
 
 def test_columns_are_checked_before_drawing(summary_path):
     assert list(read_table(summary_path, ("seed",)).columns) == ["seed"]
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_a_kind_is_two_functions_named_after_it(name):
-    """So that whoever reads a kind in the configuration finds its drawing and its caption."""
-    kind, word = FIGURES[name], name.replace("-", "_")
-    assert (kind.draw.__name__, kind.caption.__name__) == (f"draw_{word}", f"caption_{word}")
-    assert len(inspect.signature(kind.draw).parameters) == 3

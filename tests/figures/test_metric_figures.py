@@ -11,12 +11,13 @@ from figure_checks import (
     MEAN,
     SHIFTED_METHODS,
     SHIFTS,
+    artist,
     drawn,
     expected,
-    intervals_of,
     means_of,
     missing,
     overlapping,
+    segments_of,
     smallest_font,
     texts,
     ticks,
@@ -88,7 +89,15 @@ def test_means_and_intervals_are_the_summarys(figures, effectiveness):
         ax = figures["metric-against-dimension"].axes[number]
         rows = expected(effectiveness, "em", K=count).sort_values("d")
         np.testing.assert_allclose(means_of(ax, "em"), rows["mean"])
-        np.testing.assert_allclose(intervals_of(ax, "em"), rows[["low", "high"]])
+        np.testing.assert_allclose(segments_of(ax, "interval em")[:, :, 1], rows[["low", "high"]])
+
+
+def test_medians_and_the_floor_are_drawn_as_levels(figures, effectiveness):
+    ax = figures["metric-against-dimension"].axes[0]
+    floor, em = (expected(effectiveness, name, K=2).sort_values("d") for name in ("em-oracle", "em"))
+    np.testing.assert_allclose(segments_of(ax, "level em-oracle")[:, 0, 1], floor["mean"])
+    np.testing.assert_allclose(segments_of(ax, "level em-oracle")[:, :, 0].mean(axis=1), [0, 1, 2])
+    np.testing.assert_allclose(segments_of(ax, "median em")[:, 0, 1], em["median"])
 
 
 def test_the_footer_says_scale_tasks_and_seed(figures):
@@ -193,7 +202,7 @@ def test_a_panel_for_each_shift_shows_the_average_over_components(figures, shift
     average = rows.groupby("shift_value")["mean"].mean()
     np.testing.assert_allclose(means_of(figure.axes[2], "em"), average)
     wide = rows.assign(square=((rows["mean"] - rows["low"]) / 2) ** 2).groupby("shift_value")["square"].sum() ** 0.5
-    np.testing.assert_allclose(intervals_of(figure.axes[2], "em")[:, 0], average - wide)
+    np.testing.assert_allclose(segments_of(figure.axes[2], "interval em")[:, 0, 1], average - wide)
     assert "average over K = 2, 3; intervals combined as independent (half-widths in quadrature)" in texts(figure)
     assert [ax.get_xlabel() for ax in figure.axes][2] == "units: data multiplied by"
 
@@ -246,8 +255,7 @@ def test_zero_stands_on_the_lower_edge_of_a_logarithmic_axis(shifted):
     figure = draw(zero, GRID | {"metrics": ["weight_error"]})
     ax = figure.axes[0]
     assert ax.get_yscale() == "log"
-    edge = [line for line in ax.lines if line.get_gid() == "zero"]
-    np.testing.assert_allclose(edge[0].get_ydata(), ax.get_ylim()[0])
+    np.testing.assert_allclose(artist(ax, "zero em").get_ydata(), ax.get_ylim()[0])
     assert "marker on the lower edge: zero" in texts(figure)
     assert "lower edge" not in texts(draw(shifted, SMALL))
 

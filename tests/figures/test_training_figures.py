@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from figure_checks import drawn, overlapping, smallest_font, texts, titles
+from figure_checks import artist, drawn, overlapping, smallest_font, texts, titles
 from matplotlib.colors import to_hex
 
-from synthetic_scores import history
+from synthetic_scores import history, write_model
+from tgmm.artefacts import draw_figure
 from tgmm.errors import UserError
 from tgmm.figures import style
-from tgmm.figures.registry import draw_figure
 from tgmm.figures.training import caption_backbone_scale, caption_training_curves
 
 CURVE_FAMILIES = ["isotropic-d2-n128-components", "isotropic-d2-n128-matched", "isotropic-d8-n128-components"]
@@ -39,8 +39,7 @@ def curves():
 def test_curves_are_the_validations_of_the_histories(curves):
     histories, figure = curves
     assert titles(figure) == ["d = 2", "d = 8"]
-    lines = [line for line in figure.axes[0].lines if line.get_gid() is None]
-    assert len(lines) == 2
+    lines = [artist(figure.axes[0], f"curve {recipe}") for recipe in ("components", "matched")]
     for line, family in zip(lines, CURVE_FAMILIES, strict=False):
         rows = histories[family].dropna(subset="validation_l2_error")
         np.testing.assert_allclose(line.get_xdata(), rows["tasks"])
@@ -49,14 +48,13 @@ def test_curves_are_the_validations_of_the_histories(curves):
 
 def test_the_oracle_is_a_level(curves):
     for ax, level in zip(curves[1].axes, (0.05, 0.034), strict=True):
-        lines = [line for line in ax.lines if line.get_gid() == "oracle"]
-        np.testing.assert_allclose(lines[0].get_ydata(), level)
+        np.testing.assert_allclose(artist(ax, "oracle").get_ydata(), level)
 
 
 def test_curves_texts_are_on_the_page_and_apart(curves):
     assert overlapping(curves[1]) == []
     assert smallest_font(curves[1]) >= style.SMALL
-    assert "scale laptop · 1280 validation tasks · seed 2505" in texts(curves[1])
+    assert "scale laptop · 1280 validation tasks for each K · seed 2505" in texts(curves[1])
 
 
 def test_families_that_are_not_trained_are_named(curves):
@@ -64,6 +62,47 @@ def test_families_that_are_not_trained_are_named(curves):
     part = drawn("training-curves", SUMMARY, CURVES | {"untrained": [MISSING]}, histories)
     assert f"n/a, not trained at this scale: {MISSING}" in texts(part)
     assert "not trained" not in texts(whole)
+
+
+def test_a_curve_that_still_falls_has_an_open_end():
+    """Of two networks, one stops falling after half of its tasks."""
+    falling, flat = (history(CURVE_FAMILIES[0]) for _ in range(2))
+    flat.loc[flat["tasks"] > 16000, "validation_l2_error"] = flat["validation_l2_error"].max()
+    families = ["isotropic-d2-n128-components", "isotropic-d2-n128-matched"]
+    settings = CURVES | {"families": families}
+    figure = drawn("training-curves", SUMMARY, settings, dict(zip(families, (falling, flat), strict=True)))
+    ends = [line for line in figure.axes[0].lines if str(line.get_gid()).startswith("still learning")]
+    assert [line.get_gid() for line in ends] == ["still learning components"]
+    last = falling.dropna(subset="validation_l2_error").iloc[-1]
+    np.testing.assert_allclose(ends[0].get_xydata(), [[last["tasks"], last["validation_l2_error"]]])
+    assert ends[0].get_markerfacecolor() == "white"
+    assert "end of a curve: still learning" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "still learning: the best error fell by more than 5 %" in texts(figure)
+    done = drawn("training-curves", SUMMARY, settings, dict.fromkeys(families, flat))
+    assert "still learning" not in texts(done)
+    assert len(done.legends[0].get_texts()) == 3
+
+
+def test_records_of_training_are_in_the_footer_and_the_caption(curves):
+    record = {"tasks_seen": 1_200_000, "steps": 3750, "processor_seconds": 106.7}
+    settings = CURVES | {"records": dict.fromkeys(CURVE_FAMILIES, record)}
+    figure = drawn("training-curves", SUMMARY, settings, curves[0])
+    assert "d = 2: TGMM components 1.2M / 3750 / 107, TGMM matched 1.2M / 3750 / 107" in texts(figure)
+    assert overlapping(figure) == []
+    caption = caption_training_curves(settings)
+    assert "TGMM components, d = 8: 1 200 000 tasks in 3 750 steps and 107 processor seconds" in caption
+    assert "Trainings:" not in caption_training_curves(CURVES)
+
+
+def test_the_record_beside_a_history_is_read(tmp_path):
+    paths = {family: write_model(tmp_path / family, family) / "history.csv" for family in CURVE_FAMILIES}
+    summary = tmp_path / "summary.csv"
+    SUMMARY.to_csv(summary, index=False)
+    pdf, _ = draw_figure(CURVES, summary, tmp_path / "figure", paths)
+    assert b"32 000 tasks in 1 000 steps" in pdf.read_bytes()
+    (tmp_path / CURVE_FAMILIES[0] / "config.json").write_text('{"record": {}}')
+    with pytest.raises(UserError, match=r"config\.json: not the record of a training \(KeyError: 'tasks_seen'\)"):
+        draw_figure(CURVES, summary, tmp_path / "figure", paths)
 
 
 def test_the_caption_of_the_curves_names_the_floor():

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics.pairwise import cosine_similarity
 
-from tgmm.models.network import build_network
-from tgmm.models.settings import NetworkSettings
+from tgmm.models.settings import ComponentsNetwork
 from tgmm.tasks import stream as module
 from tgmm.tasks.sampler import sample_component_counts, sample_length, sample_mixtures
 from tgmm.tasks.stream import TaskBatch, TaskStream
@@ -228,12 +227,14 @@ def test_the_noise_of_a_point_is_normal_and_its_component_drawn_with_the_weights
 @pytest.mark.parametrize("covariance", COVARIANCES)
 @pytest.mark.parametrize("dimension", [3, 6, 80])
 def test_axes_are_those_that_the_network_gives_for_the_points_alone(covariance, dimension):
-    network = build_network(NetworkSettings("components", dimension, (2, 3), covariance, width=8, heads=2, axes=5))
+    network = ComponentsNetwork(
+        dimension=dimension, n_components=(2, 3), covariance=covariance, width=8, heads=2, axes=5
+    ).build()
     running = stream(size=5, dimension=dimension, n_components=(2, 3), covariance=covariance, axes=network.axes)
     for number in range(4):
         batch = running.batch(number)
         alone = network.axes(batch.points)
-        assert batch.axes.shape == alone.shape == (5, dimension, network.view.dimension)
+        assert batch.axes.shape == alone.shape == (5, dimension, network.data_axes.dimension)
         # The directions that the means span; those among noise alone depend on the rounding.
         likeness = (batch.axes[..., -2:] * alone[..., -2:]).sum(1) if covariance == "isotropic" else None
         assert torch.equal(batch.axes, alone) if likeness is None else (likeness > 0.999).all()
@@ -245,7 +246,7 @@ def test_axes_are_those_that_the_network_gives_for_the_points_alone(covariance, 
 
 def test_without_axes_there_are_none():
     assert stream().batch(0).axes is None
-    network = build_network(NetworkSettings("components", 2, width=8, heads=2, axes=0))
+    network = ComponentsNetwork(dimension=2, width=8, heads=2, axes=0).build()
     assert stream(axes=network.axes).batch(0).axes is None
 
 

@@ -65,7 +65,7 @@ def test_the_default_profile_leaves_cores_and_resources_to_the_machine():
 def test_every_profile_plans_the_study(project, profile):
     if profile == "slurm":
         pytest.importorskip("snakemake_executor_plugin_slurm")
-    result = project.command("snakemake", "-n", "--workflow-profile", f"profiles/{profile}")
+    result = project.command("snakemake", "-n", "--workflow-profile", f"profiles/{profile}", "--quiet", "rules")
     assert result.returncode == 0, result.stderr
     assert "train_family" in result.stdout + result.stderr
 

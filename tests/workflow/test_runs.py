@@ -11,7 +11,7 @@ import time
 import pytest
 from workflow_project import ROOT, Project, read_job_table
 
-from tgmm.study import load_study
+from tgmm.study import Study, load_study
 
 FIGURES_AND_AFTER = {"draw_figure", "write_table", "paper", "all"}
 
@@ -19,18 +19,15 @@ FIGURES_AND_AFTER = {"draw_figure", "write_table", "paper", "all"}
 def expected_jobs(scale: str) -> dict[str, int]:
     """Jobs of a whole run, from the study."""
     study = load_study(ROOT / "config.yaml", scale)
-    networks = [pair for pair in study.scores if study.config["methods"][pair[1]]["kind"] == "tgmm"]
+    pictured = [family for family, picture in study.probed.items() if picture]
     return {
         "sample_tasks": len(study.tasksets),
         "train_family": len(study.families),
-        "score_network": len(networks),
-        "score_baseline": len(study.scores) - len(networks),
+        **dict.fromkeys(score_jobs(study), 1),
         "summarise_scores": 1,
         "measure_theorem": len(study.measurements),
-        "recipe_study": len(study.recipe_studies),
-        "merge_recipe_study": 1,
-        "probe_family": len(set(study.probed("probes")) - set(study.probed("probe-picture"))),
-        "probe_family_with_picture": len(study.probed("probe-picture")),
+        "probe_family": len(study.probed) - len(pictured),
+        "probe_family_with_picture": len(pictured),
         "draw_figure": len(study.figures),
         "write_table": len(study.tables),
         "paper": 1,
@@ -38,7 +35,17 @@ def expected_jobs(scale: str) -> dict[str, int]:
     }
 
 
-@pytest.mark.parametrize("scale", ["smoke", "paper"])
+def score_jobs(study: Study, *methods: str) -> set[str]:
+    """Names of the jobs that score some methods, or all."""
+    return {
+        f"score_{group}_on_{taskset}".replace("-", "_")
+        for taskset in study.tasksets
+        for group, members in study.score_groups(taskset).items()
+        if not methods or set(methods) & set(members)
+    }
+
+
+@pytest.mark.parametrize("scale", ["smoke", "overnight", "paper"])
 def test_a_dry_run_plans_the_whole_study(project, scale):
     assert project.planned("--config", f"scale={scale}", "allow_cpu_training=true") == expected_jobs(scale)
 
@@ -56,7 +63,7 @@ def test_progress_reaches_the_terminal_and_the_log_and_threads_reach_the_command
     line = "train isotropic-d8-n128-components started with 1 threads"
     assert line in finished.output
     assert line in (finished.folder / "logs/laptop/models/isotropic-d8-n128-components.log").read_text()
-    log = finished.folder / "logs/laptop/scores/effectiveness-d8/em.log"
+    log = finished.folder / "logs/laptop/scores/effectiveness-d8-baselines.log"
     assert "started with 1 threads" in log.read_text()
 
 
@@ -69,9 +76,8 @@ def test_commands_get_the_settings_of_the_study(finished):
 def test_cosmetic_edits_rerun_nothing(rerun):
     rerun.replace("config.yaml", "seed: 2505", "# The seed.\nseed:   2505")
     rerun.replace("config.yaml", "device: auto", "device: cpu")
-    rerun.replace("src/tgmm/train/loop.py", "from __future__", "# A remark.\nfrom __future__")
-    with (rerun.folder / "src/tgmm/figures/style.py").open("a") as file:
-        file.write("\n\n# The end.\n")
+    with (rerun.folder / "src/tgmm/losses.py").open("a") as file:
+        file.write("\n\nA_REFACTORING = True\n")
     for path in rerun.folder.glob("results/laptop/tasks/*"):
         path.touch()
     assert rerun.planned() == {}
@@ -79,13 +85,13 @@ def test_cosmetic_edits_rerun_nothing(rerun):
 
 def test_a_budget_reruns_only_what_depends_on_it(rerun):
     study = load_study(ROOT / "config.yaml")
-    tasks = study.config["training"]["matched"]["tasks"]
+    tasks = study.config.training["matched"].tasks
     jobs = rerun.planned("--config", f"training={{matched: {{tasks: {tasks + 32}}}}}")
-    matched = [name for name in study.families if name.endswith("-matched")]
+    matched = [name for name, family in study.families.items() if family.recipe == "matched"]
     assert jobs["train_family"] == len(matched)
-    families = [study.family_of(method, taskset) for taskset, method in study.scores]
-    assert jobs["score_network"] == len([family for family in families if family in matched])
-    assert "score_baseline" not in jobs
+    scored = {name for name in jobs if name.startswith("score_")}
+    assert scored == score_jobs(study, "tgmm-matched")
+    assert not any("baselines" in name for name in scored)
     assert "sample_tasks" not in jobs
 
 
@@ -94,42 +100,50 @@ def test_an_artefact_reruns_alone(rerun):
     assert rerun.planned() == {"draw_figure": 1, "paper": 1, "all": 1}
 
 
-def test_a_change_of_the_recipe_reruns_the_recipe_study(rerun):
-    rerun.replace("config.yaml", "unrolled: 2", "unrolled: 3")
+def test_the_ablation_is_a_target_of_its_own(finished):
     study = load_study(ROOT / "config.yaml")
-    jobs = rerun.planned()
-    assert jobs == {"recipe_study": len(study.recipe_studies), "merge_recipe_study": 1, "draw_figure": 1,
-                    "write_table": 1, "paper": 1, "all": 1}  # fmt: skip
-
-
-def test_a_seed_more_trains_only_that_seed(rerun):
-    jobs = rerun.planned("--config", "recipe_study={seeds: [1, 2, 3, 4]}")
-    assert jobs["recipe_study"] == len(load_study(ROOT / "config.yaml").config["recipe_study"]["d"])
+    assert not any("ablation" in name for name in read_job_table(finished.output))
+    jobs = finished.planned("--", "ablation")
+    assert jobs == {"run_ablation": len(study.ablations), "merge_ablation": 1, "draw_figure": 1, "write_table": 1,
+                    "ablation": 1}  # fmt: skip
 
 
 def test_a_method_reruns_its_scores(rerun):
-    rerun.replace("config.yaml", "start: k-means++, starts: 10", "start: k-means++, starts: 20")
-    jobs = rerun.planned()
-    scores = load_study(ROOT / "config.yaml").scores
-    assert jobs["score_baseline"] == sum(method in ("em-restarts", "em-restarts-standardised") for _, method in scores)
-    assert set(jobs) == {"score_baseline", "summarise_scores", *FIGURES_AND_AFTER}
+    rerun.replace("config.yaml", "em-restarts: {kind: em, start: k-means++, starts: 10}",
+                  "em-restarts: {kind: em, start: k-means++, starts: 20}")  # fmt: skip
+    study = load_study(ROOT / "config.yaml")
+    assert set(rerun.planned()) == {*score_jobs(study, "em-restarts"), "summarise_scores", *FIGURES_AND_AFTER}
 
 
-def test_code_reruns_what_it_shapes(rerun):
-    with (rerun.folder / "src/tgmm/methods/spectral.py").open("a") as file:
-        file.write("\n\nNEW = 1\n")
+def test_a_new_version_reruns_what_it_is_of(rerun):
+    rerun.replace("src/tgmm/versions.py", '"scores:spectral": 1', '"scores:spectral": 2')
+    study = load_study(ROOT / "config.yaml")
+    assert set(rerun.planned()) == {*score_jobs(study, "spectral"), "summarise_scores", *FIGURES_AND_AFTER}
+
+
+def test_a_new_version_of_a_training_reruns_its_kind_alone(rerun):
+    rerun.replace("src/tgmm/versions.py", '"training:gpt2": 1', '"training:gpt2": 2')
+    study = load_study(ROOT / "config.yaml")
     jobs = rerun.planned()
-    assert set(jobs) == {"score_baseline", "summarise_scores", *FIGURES_AND_AFTER}
-    assert jobs["score_baseline"] == len(load_study(ROOT / "config.yaml").tasksets)
+    assert jobs["train_family"] == sum(family.recipe == "reference" for family in study.families.values())
+
+
+def test_training_for_years_is_refused_before_anything_starts(project):
+    result = project.snakemake("--config", "scale=paper", "device=cpu")
+    assert result.returncode == 2
+    line = result.stderr.splitlines()[-1]
+    for words in ("scale 'paper'", "years", "`dvc pull`", "allow_cpu_training=true"):
+        assert words in line
+    assert not (project.folder / "commands.txt").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--config", "scal=smoke"], "config.yaml: unknown config key 'scal'; did you mean 'scale'?"),
+        (["--config", "scal=smoke"], "config.yaml: unknown key 'scal'; did you mean 'scale'?"),
         (
             ["--config", "tasksets={effectiveness: {K: 0}}"],
-            "config.yaml: 'tasksets.effectiveness.K' must be at least 1",
+            "config.yaml: 'tasksets.effectiveness.K' must be greater than or equal to 1",
         ),
     ],
 )

@@ -4,112 +4,101 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib import import_module
+from typing import get_args
 
 import pytest
 from workflow_project import ROOT
 
-from tgmm.devices import DEVICES
-from tgmm.study import load_study, read_config
-from tgmm.study.loading import SCHEMA, size_keys
+from tgmm.artefacts import NAMES, Metric
+from tgmm.config import SCHEMA, Config, Networks, read_config, schema_text
+from tgmm.study import load_study
 
-SCHEMA_CONTENT = json.loads((ROOT / SCHEMA).read_text(encoding="utf-8"))
-TOP = SCHEMA_CONTENT["properties"]
-DEFINITIONS = SCHEMA_CONTENT["$defs"]
+CONTENT = json.loads((ROOT / SCHEMA).read_text(encoding="utf-8"))
+TOP = CONTENT["properties"]
 SIZES = [key for key, part in TOP.items() if part.get("x-scale")]
-# Sections of the configuration of which some keys belong to the scale.
-OPTIONAL = {"schedule", "optimiser", "precision"}  # of a training; what the trainer has otherwise
-SECTIONS = {key: inner for key, inner in size_keys(SCHEMA_CONTENT).items() if inner}
+SCALES = sorted(path.stem for path in ROOT.glob("workflow/scales/*.yaml"))
 
 
-def every_property(schema: object, path: str = "") -> Iterator[tuple[str, dict, bool]]:
-    """(path, schema, whether required) of every key that the schema describes."""
+def every_property(schema: object, path: str = "") -> Iterator[tuple[str, dict]]:
+    """(path, schema) of every key that the schema describes."""
     if isinstance(schema, dict):
         for name, part in schema.get("properties", {}).items():
-            if "$ref" not in part and "const" not in part:
-                yield f"{path}.{name}", part, name in schema.get("required", ())
+            yield f"{path}.{name}", part
         for name, part in schema.items():
-            if name != "if":
-                yield from every_property(part, f"{path}.{name}")
+            yield from every_property(part, f"{path}.{name}")
 
 
-def test_every_key_has_a_description_and_a_default_or_an_example():
-    for path, part, required in every_property(SCHEMA_CONTENT):
-        assert part.get("description", "").endswith("."), path
-        assert ("examples" if required else "default") in part, path
+def test_the_schema_is_the_one_that_the_classes_give():
+    assert (ROOT / SCHEMA).read_text(encoding="utf-8") == schema_text(), "run `python -m tgmm.config`"
+
+
+def test_every_key_has_a_description():
+    for path, part in every_property(CONTENT):
+        referred = CONTENT["$defs"].get(part.get("$ref", "").rsplit("/", 1)[-1], {})
+        assert (part | referred).get("description", "").endswith(".") or "const" in part, path
+
+
+def test_an_independent_validator_accepts_the_configuration():
+    jsonschema = pytest.importorskip("jsonschema")
+    for scale in SCALES:
+        values = read_config(ROOT / f"workflow/scales/{scale}.yaml") | read_config(ROOT / "config.yaml")
+        values["ablation"] |= read_config(ROOT / f"workflow/scales/{scale}.yaml")["ablation"]
+        jsonschema.Draft202012Validator(CONTENT).validate(values)
 
 
 def test_the_configuration_names_every_key_but_the_sizes():
-    assert list(read_config(ROOT / "config.yaml")) == [key for key in TOP if key not in SIZES]
+    assert list(read_config(ROOT / "config.yaml")) == [key for key in Config.model_fields if key not in SIZES]
 
 
 def test_plain_values_of_the_configuration_are_the_defaults():
     config = read_config(ROOT / "config.yaml")
-    for key in ("scale", "seed", "device"):
+    for key in ("scale", "seed", "device", "allow_cpu_training"):
         assert config[key] == TOP[key]["default"]
 
 
-@pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
+@pytest.mark.parametrize("scale", SCALES)
 def test_every_scale_gives_every_size(scale):
     sizes = read_config(ROOT / f"workflow/scales/{scale}.yaml")
-    assert list(sizes) == [*SIZES, *SECTIONS]
-    assert {key: list(sizes[key]) for key in SECTIONS} == SECTIONS
-    assert set(sizes["networks"]) == set(TOP["networks"]["properties"])
-    for recipe, budget in sizes["training"].items():
-        optional = {"optimiser", "precision"} if recipe in ("components", "scaling") else OPTIONAL
-        assert set(budget) == set(DEFINITIONS["training"]["properties"]) - optional
-    load_study(ROOT / "config.yaml", scale)
+    assert set(sizes) == {*SIZES, "ablation"}
+    assert set(sizes["ablation"]) == {"tasks", "seeds"}
+    assert set(sizes["networks"]) == {field.alias or name for name, field in Networks.model_fields.items()}
 
 
-def test_sizes_of_the_default_scale_are_the_defaults():
-    sizes = read_config(ROOT / "workflow/scales/laptop.yaml")
-    for key in SIZES:
-        if TOP[key]["default"] != {}:
-            assert sizes[key] == TOP[key]["default"], key
-    for section, inner in SECTIONS.items():
-        for key in inner:
-            assert sizes[section][key] == TOP[section]["properties"][key]["default"], key
+def test_every_pattern_of_trained_families_names_some():
+    from fnmatch import fnmatchcase
 
-
-def test_sizes_of_a_section_stand_with_the_scale_alone():
-    config = read_config(ROOT / "config.yaml")
-    for section, inner in SECTIONS.items():
-        assert set(config[section]) <= set(TOP[section]["properties"]) - set(inner)
+    for scale in SCALES:
+        study = load_study(ROOT / "config.yaml", scale)
+        for pattern in study.config.trained:
+            assert any(fnmatchcase(name, pattern) for name in study.planned), (scale, pattern)
 
 
 def test_choices_are_those_of_the_code():
-    from tgmm.evaluate import METHOD_KINDS
-    from tgmm.figures.registry import FIGURES
-    from tgmm.loss_kinds import LOSSES
+    from tgmm.columns import DEFICIT, LIKELIHOODS, METRICS
+    from tgmm.devices import DEVICES
     from tgmm.models.settings import NETWORK_KINDS
-    from tgmm.tables.registry import TABLES
     from tgmm.tasks.sampler import COVARIANCES
-
-    assert TOP["device"]["enum"] == list(DEVICES)
-    assert DEFINITIONS["recipe"]["properties"]["network"]["enum"] == list(NETWORK_KINDS)
-    assert set(DEFINITIONS["recipe"]["properties"]["loss"]["enum"]) == set(LOSSES)
-    assert DEFINITIONS["taskset"]["properties"]["covariance"]["enum"] == list(COVARIANCES)
-    assert set(DEFINITIONS["method"]["properties"]["kind"]["enum"]) == set(METHOD_KINDS)
-    assert set(DEFINITIONS["artefact"]["properties"]["kind"]["enum"]) == set(FIGURES) | set(TABLES)
-
-
-def test_budgets_are_those_of_the_trainer():
-    from dataclasses import fields
-
-    from tgmm.train.settings import Budget
-
-    assert {field.name for field in fields(Budget)} == set(DEFINITIONS["training"]["properties"])
-
-
-def test_metrics_are_those_of_the_scores():
-    from tgmm.aggregate import DEFICIT, LIKELIHOODS, METRICS
-
-    metrics = DEFINITIONS["artefact-score-table"]["properties"]["metric"]["enum"]
-    assert set(metrics) <= {*METRICS, *(name + DEFICIT for name in LIKELIHOODS)}
-
-
-def test_shifts_are_those_of_the_tasks():
     from tgmm.tasks.shifts import FILTERS, SHIFTS
+    from tgmm.versions import VERSIONS
 
-    shift = DEFINITIONS["shift"]["properties"]
+    definitions = CONTENT["$defs"]
+    assert TOP["device"]["enum"] == list(DEVICES)
+    assert definitions["Recipe"]["properties"]["network"]["enum"] == list(NETWORK_KINDS)
+    assert definitions["TaskSetEntry"]["properties"]["covariance"]["enum"] == list(COVARIANCES)
+    shift = definitions["Shift"]["properties"]
     assert set(shift["kind"]["enum"]) == set(SHIFTS) - {"none"}
     assert shift["filter"]["enum"] == list(FILTERS)
+    assert set(get_args(Metric)) <= {*METRICS, *(name + DEFICIT for name in LIKELIHOODS)}
+    assert {f"training:{kind}" for kind in NETWORK_KINDS} <= set(VERSIONS)
+    methods = set(next(iter(TOP["methods"]["patternProperties"].values()))["discriminator"]["mapping"])
+    assert {f"scores:{kind}" for kind in methods} <= set(VERSIONS)
+
+
+def test_every_kind_of_artefact_can_be_drawn():
+    for name, kind in NAMES.items():
+        stem, module = name.removesuffix("-table").replace("-", "_"), import_module(kind.module)
+        wanted = [f"draw_{stem}"] if kind.prefix == "fig-" else [f"{stem}_rows", f"{stem}_table"]
+        for function in (*wanted, f"caption_{stem}"):
+            assert callable(getattr(module, function)), (name, function)
+        assert getattr(module, wanted[0]).summary is not None, name

@@ -14,7 +14,8 @@ PARTS = ["Snakefile", "config.yaml", "dvc.yaml", ".dvcignore", ".gitignore", "wo
 IGNORED = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
 STAND_IN = """#!/usr/bin/env bash
 set -e
-command=$1 name=$2 out= headline= settings= picture= ; shift
+command=$1 name=$2 out= headline= settings= picture= names= ; shift
+while [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; do names="$names $1"; shift; done
 while [ $# -gt 0 ]; do
   case $1 in --out) out=$2;; --headline) headline=$2;; --settings) settings=$2;; --picture) picture=$2;; esac; shift
 done
@@ -28,6 +29,7 @@ case $command in
   aggregate) write "$out"; echo '{"meta": {"scale": "stand-in"}}' > "$headline";;
   figure) write "$out.pdf"; write "$out.png";;
   table) write "$out.csv"; write "$out.md"; write "$out.tex";;
+  score) for method in $names; do write "$out/$method.parquet"; done;;
   probe) write "$out"; [ -z "$picture" ] || write "$picture";;
   *) write "$out";;
 esac

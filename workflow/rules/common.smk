@@ -2,16 +2,15 @@
 import json
 import re
 import sys
-from contextlib import redirect_stderr
-from io import StringIO
 from pathlib import Path
 
-from tgmm import code_version
-from tgmm.cli.probe import probe_settings
+from tgmm.artefacts import FIGURE, TABLE
+from tgmm.config import read_yaml
 from tgmm.devices import count_cores, settle_threads, training_gpus, training_threads, trains_on_cpu
 from tgmm.errors import UserError
-from tgmm.study import MODEL_FILES, TrainingPlan, plan_training, read_yaml, study_from_config
-from tgmm.workflow_guard import guard_workdir, tell_jobs, told_by_workflow
+from tgmm.study import MODEL_FILES, study_from_config
+from tgmm.versions import version
+from tgmm.workflow_guard import guard_workdir
 
 settle_threads()
 if workflow.is_main_process:
@@ -29,7 +28,7 @@ def check_syntax(path):
     try:
         read_yaml(path)
     except UserError as error:
-        refuse(f"{path}: {str(error).removeprefix(f'{path}: ')}")
+        refuse(error)
 
 
 def open_study(config):
@@ -40,44 +39,19 @@ def open_study(config):
         refuse(f"config.yaml: {error}")
 
 
-def open_plan(study):
-    """What of the study may be trained here, and the study without what stays a gap.
+def refuse_days_of_training():
+    """Before the first job: no training that would take days on the processors of this machine, unless asked for.
 
-    The main process decides. A process that runs one job of it is told what was left out, for a model that is written
-    while the workflow runs must not change what the others stand for.
+    Jobs of another executor run on other machines; there the partition that they are sent to decides.
     """
-    if not workflow.is_main_process:
-        return told_plan(study)
-    if not trains_on_cpu(study.config["device"]) or executor() != "local":
-        return TrainingPlan(study, tuple(study.families), True)
+    executor = workflow.executor_plugin
+    local = executor is None or executor.common_settings.local_exec or executor.common_settings.dryrun_exec
+    if not (workflow.is_main_process and local and trains_on_cpu(STUDY.config.device)):
+        return
     try:
-        plan = plan_training(study, Path(), count_cores())
+        STUDY.refuse_days_of_training(STUDY.missing_models(Path()), count_cores())
     except UserError as error:
         refuse(error)
-    if plan.notice:
-        print(plan.notice, file=sys.stderr)
-    recipes = ["recipe-study"] if len(plan.study.recipe_studies) < len(study.recipe_studies) else []
-    tell_jobs([*plan.study.absent, *recipes])
-    return plan
-
-
-def told_plan(study):
-    """The plan of the main process, in one of its jobs."""
-    told = told_by_workflow()
-    if told:
-        study = study.without(told, recipe_study="recipe-study" not in told)
-    return TrainingPlan(study, tuple(study.families), True)
-
-
-def executor():
-    """Where jobs run: "local" is this machine. Profiles count, and a dry run is taken for what it plans."""
-    from snakemake.cli import parse_args
-
-    try:
-        with redirect_stderr(StringIO()):  # it says once more which profile it reads
-            return parse_args(sys.argv[1:])[1].executor or "local"
-    except SystemExit:  # started by something other than the command line
-        return "local"
 
 
 def as_json(settings):
@@ -90,20 +64,39 @@ def any_of(names):
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
-def method_code(method):
-    """Version of the code behind a method's scores."""
-    return code_version.score_version(STUDY.config["methods"][method]["kind"])
+def training_version(family):
+    """Version of the training of a family's kind of network."""
+    return version(f"training:{STUDY.config.recipes[STUDY.families[family].recipe].network}")
 
 
-def model_folder(wildcards):
-    """Folder of the network that a method runs on a task set."""
-    return f"{STUDY.results}/models/{STUDY.family_of(wildcards.method, wildcards.taskset)}"
+def scores_version(methods):
+    """Versions of the scores of the methods' kinds."""
+    return [version(f"scores:{STUDY.config.methods[method].kind}") for method in methods]
 
 
-def histories(artefact):
-    """The families that an artefact shows -> the record of their training, or of what was found inside them."""
-    entry = STUDY.config["artefacts"][artefact]
-    if entry["kind"] == "probe-picture":
-        return {}
-    path = "probes/{}.csv" if entry["kind"] == "probes" else "models/{}/history.csv"
-    return {family: f"{STUDY.results}/{path.format(family)}" for family in entry.get("families", [])}
+def files_of(artefacts):
+    """The files of figures and tables: a figure is a PDF and a picture, a table is there for machines and readers."""
+    endings = {FIGURE: ("figures", ("pdf", "png")), TABLE: ("tables", ("csv", "md", "tex"))}
+    kinds = {name: endings[FIGURE if name.startswith(FIGURE) else TABLE] for name in artefacts}
+    return [f"{STUDY.results}/{folder}/{name}.{end}" for name, (folder, ends) in kinds.items() for end in ends]
+
+
+def table_options(artefact):
+    """The options that name the further tables of an artefact."""
+    return [word for name, path in STUDY.sources(artefact).tables.items() for word in ("--table", f"{name}={path}")]
+
+
+def score_files(taskset, methods):
+    """Score files of some methods on a task set."""
+    return [f"{STUDY.results}/scores/{taskset}/{method}.parquet" for method in methods]
+
+
+def score_json(taskset, methods):
+    """The settings of some methods' scores as text."""
+    return as_json({"methods": [STUDY.score_settings(method, taskset) for method in methods]})
+
+
+def model_files(taskset, methods):
+    """Weights and records of the networks that some methods run."""
+    families = dict.fromkeys(STUDY.family_of(method, taskset) for method in methods)
+    return [f"{STUDY.results}/models/{family}/{name}" for family in families for name in MODEL_FILES[:2]]

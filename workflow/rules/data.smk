@@ -24,9 +24,9 @@ rule sample_tasks:
         runtime=30,
     params:
         settings=lambda wildcards: as_json(STUDY.task_settings(wildcards.taskset)),
-        code=code_version.code_version("tgmm.tasks.taskset"),
+        version=version("tasks"),
     message:
         "Sampling test tasks: {wildcards.taskset}"
     shell:
-        "tgmm sample-tasks {wildcards.taskset} --settings {params.settings:q} --out {output.tasks}"
-        " 2>&1 | tee -i {log}"
+        "tgmm sample-tasks {wildcards.taskset:q} --settings {params.settings:q} --out {output.tasks:q}"
+        " 2>&1 | tee -i {log:q}"

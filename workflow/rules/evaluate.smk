@@ -1,9 +1,9 @@
-# Scores of the trained networks, and the summary of all scores.
+# Scores, and their summary. The methods that need no training share one job a task set, the networks another: points
+# are drawn once for all of them.
 SCORE_FILES = [f"{STUDY.results}/scores/{taskset}/{method}.parquet" for taskset, method in STUDY.scores]
-SUMMARY = f"{STUDY.results}/summary.parquet"
+SUMMARY = STUDY.summary
 HEADLINE = f"{STUDY.results}/summary.json"
 SCORES = [*SCORE_FILES, SUMMARY, HEADLINE]
-NETWORKS = [name for name, method in STUDY.config["methods"].items() if method["kind"] == "tgmm"]
 
 
 rule score:
@@ -13,34 +13,37 @@ rule score:
         "Scores of scale {STUDY.scale} are there"
 
 
-rule score_network:
-    input:
-        tasks=rules.sample_tasks.output.tasks,
-        model=lambda wildcards: f"{model_folder(wildcards)}/model.safetensors",
-        record=lambda wildcards: f"{model_folder(wildcards)}/config.json",
-    output:
-        scores="results/{scale}/scores/{taskset}/{method}.parquet",
-    log:
-        "logs/{scale}/scores/{taskset}/{method}.log",
-    benchmark:
-        "benchmark_logs/{scale}/scores/{taskset}/{method}.tsv"
-    wildcard_constraints:
-        taskset=any_of(STUDY.tasksets),
-        method=any_of(NETWORKS),
-    threads: 1
-    resources:
-        mem_mb=3000,
-        runtime=60,
-        device=STUDY.config["device"],
-    params:
-        settings=lambda wildcards: as_json(STUDY.score_settings(wildcards.method, wildcards.taskset)),
-        folder=model_folder,
-        code=lambda wildcards: method_code(wildcards.method),
-    message:
-        "Scoring {wildcards.method} on {wildcards.taskset}"
-    shell:
-        "tgmm score {wildcards.method} --settings {params.settings:q} --tasks {input.tasks} --model {params.folder}"
-        " --out {output.scores} --device {resources.device} 2>&1 | tee -i {log}"
+for taskset in STUDY.tasksets:
+    for group, methods in STUDY.score_groups(taskset).items():
+
+        rule:
+            name:
+                f"score_{group}_on_{taskset}".replace("-", "_")
+            input:
+                tasks=f"{STUDY.results}/tasks/{taskset}.safetensors",
+                models=model_files(taskset, methods) if group == "networks" else [],
+            output:
+                scores=score_files(taskset, methods),
+            log:
+                f"logs/{STUDY.scale}/scores/{taskset}-{group}.log",
+            benchmark:
+                f"benchmark_logs/{STUDY.scale}/scores/{taskset}-{group}.tsv"
+            threads: 1
+            resources:
+                mem_mb=3000,
+                runtime=120,
+                device=STUDY.config.device,
+            params:
+                methods=methods,
+                settings=score_json(taskset, methods),
+                models=lambda wildcards: f"{STUDY.results}/models",
+                folder=lambda wildcards, output: str(Path(output.scores[0]).parent),
+                version=scores_version(methods),
+            message:
+                f"Scoring {', '.join(methods)} on {taskset}"
+            shell:
+                "tgmm score {params.methods:q} --settings {params.settings:q} --tasks {input.tasks:q}"
+                " --models {params.models:q} --out {params.folder:q} --device {resources.device:q} 2>&1 | tee -i {log:q}"
 
 
 rule summarise_scores:
@@ -59,9 +62,9 @@ rule summarise_scores:
         runtime=30,
     params:
         settings=as_json(STUDY.summary_settings()),
-        code=code_version.code_version("tgmm.aggregate"),
+        version=version("summary"),
     message:
         "Summarising the scores"
     shell:
-        "tgmm aggregate {input.scores} --settings {params.settings:q}"
-        " --out {output.summary} --headline {output.headline} 2>&1 | tee -i {log}"
+        "tgmm aggregate {input.scores:q} --settings {params.settings:q}"
+        " --out {output.summary:q} --headline {output.headline:q} 2>&1 | tee -i {log:q}"

@@ -28,9 +28,10 @@ rule paper:
         runtime=15,
     params:
         scale=STUDY.scale,
-        gaps=[f"--absent {name}" for name in STUDY.absent] + [f"--left-out {name}" for name in STUDY.left_out],
-        code=code_version.code_version("tgmm.manuscript"),
+        gaps=[word for name in STUDY.untrained for word in ("--absent", name)]
+        + [word for name in STUDY.left_out for word in ("--left-out", name)],
+        version=version("paper"),
     message:
         "Typesetting {output.pdf}"
     shell:
-        "tgmm paper --scale {params.scale} {params.gaps} --out {output.pdf} 2>&1 | tee -i {log}"
+        "tgmm paper --scale {params.scale:q} {params.gaps:q} --out {output.pdf:q} 2>&1 | tee -i {log:q}"

@@ -1,10 +1,7 @@
 # What goes on inside the trained networks, beside what EM does.
-PICTURED = STUDY.probed("probe-picture")
-PROBED = list(dict.fromkeys([*STUDY.probed("probes"), *PICTURED]))
-PROBES = [
-    *[f"{STUDY.results}/probes/{family}.csv" for family in PROBED],
-    *[f"{STUDY.results}/probes/{family}-picture.csv" for family in PICTURED],
-]
+PICTURED = [family for family, picture in STUDY.probed.items() if picture]
+PROBES = [STUDY.probe_table(family) for family in STUDY.probed]
+PROBES += [STUDY.probe_table(family, picture=True) for family in PICTURED]
 
 
 rule probes:
@@ -25,21 +22,21 @@ rule probe_family:
     benchmark:
         "benchmark_logs/{scale}/probes/{family}.tsv"
     wildcard_constraints:
-        family=any_of([family for family in PROBED if family not in PICTURED]),
+        family=any_of([family for family in STUDY.probed if family not in PICTURED]),
     threads: 1
     resources:
         mem_mb=3000,
         runtime=30,
     params:
-        settings=lambda wildcards: as_json(probe_settings(STUDY, wildcards.family)),
+        settings=lambda wildcards: as_json(STUDY.probe_settings(wildcards.family)),
         folder=lambda wildcards: f"results/{wildcards.scale}/models/{wildcards.family}",
-        code=code_version.code_version("tgmm.probes.measure", "tgmm.probes.picture"),
-        picture="",
+        version=version("probes"),
+        picture=[],
     message:
         "Probing {wildcards.family}"
     shell:
-        "tgmm probe {wildcards.family} --settings {params.settings:q} --model {params.folder} --out {output.table}"
-        " {params.picture} 2>&1 | tee -i {log}"
+        "tgmm probe {wildcards.family:q} --settings {params.settings:q} --model {params.folder:q}"
+        " --out {output.table:q} {params.picture:q} 2>&1 | tee -i {log:q}"
 
 
 use rule probe_family as probe_family_with_picture with:
@@ -49,7 +46,7 @@ use rule probe_family as probe_family_with_picture with:
     wildcard_constraints:
         family=any_of(PICTURED),
     params:
-        settings=lambda wildcards: as_json(probe_settings(STUDY, wildcards.family)),
+        settings=lambda wildcards: as_json(STUDY.probe_settings(wildcards.family)),
         folder=lambda wildcards: f"results/{wildcards.scale}/models/{wildcards.family}",
-        code=code_version.code_version("tgmm.probes.measure", "tgmm.probes.picture"),
-        picture=lambda wildcards, output: f"--picture {output.picture}",
+        version=version("probes"),
+        picture=lambda wildcards, output: ["--picture", output.picture],

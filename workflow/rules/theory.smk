@@ -1,8 +1,6 @@
 # Measurements of the executable theorems: constructed transformers beside the algorithms that they carry out.
 MEASUREMENTS = [f"{STUDY.results}/theory/{name}.csv" for name in STUDY.measurements]
 
-THEORY_MODULES = {"em": "em", "power": "power", "sizes": "report", "sorted-floor": "sorted_floor"}
-
 
 rule theory:
     input:
@@ -26,8 +24,8 @@ rule measure_theorem:
         runtime=30,
     params:
         options=lambda wildcards: STUDY.measurement_options(wildcards.measurement),
-        code=lambda wildcards: code_version.code_version(f"tgmm.theory.{THEORY_MODULES[wildcards.measurement]}"),
+        version=lambda wildcards: version(f"theory:{wildcards.measurement}"),
     message:
         "Measuring the theorems: {wildcards.measurement}"
     shell:
-        "tgmm theory measure {wildcards.measurement} {params.options} --out {output.table} 2>&1 | tee -i {log}"
+        "tgmm theory measure {wildcards.measurement:q} {params.options} --out {output.table:q} 2>&1 | tee -i {log:q}"

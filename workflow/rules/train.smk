@@ -1,6 +1,7 @@
-# One network a family. A stopped training goes on from work/<family>/ when the same command runs again.
+# One network a family. A stopped training resumes from work/<family>/ when the same command runs again.
 MODELS = [f"{STUDY.results}/models/{family}/{name}" for family in STUDY.families for name in MODEL_FILES]
-FAMILY_GPUS = 0 if trains_on_cpu(STUDY.config["device"]) else STUDY.config["gpus_per_family"]
+ON_CPU = trains_on_cpu(STUDY.config.device)
+refuse_days_of_training()
 
 
 rule train:
@@ -20,21 +21,21 @@ rule train_family:
     benchmark:
         "benchmark_logs/{scale}/models/{family}.tsv"
     wildcard_constraints:
-        family=any_of(PLAN.trainable),
+        family=any_of(STUDY.families),
     # Before the scores: what takes longest starts first, so that no core idles at the end.
     priority: 10
-    threads: training_threads(FAMILY_GPUS)
+    threads: 1 if ON_CPU else training_threads()
     resources:
-        gpu=training_gpus(FAMILY_GPUS),
+        gpu=0 if ON_CPU else training_gpus(),
         mem_mb=4000,
         runtime=720,
-        device=STUDY.config["device"],
+        device=STUDY.config.device,
     params:
         settings=lambda wildcards: as_json(STUDY.train_settings(wildcards.family)),
         folder=lambda wildcards: f"results/{wildcards.scale}/models/{wildcards.family}",
-        code=code_version.training_version(),
+        version=lambda wildcards: training_version(wildcards.family),
     message:
         "Training {wildcards.family}"
     shell:
-        "tgmm train {wildcards.family} --settings {params.settings:q} --out {params.folder} --work work"
-        " --device {resources.device} --gpus {resources.gpu} 2>&1 | tee -i {log}"
+        "tgmm train {wildcards.family:q} --settings {params.settings:q} --out {params.folder:q} --work work"
+        " --device {resources.device:q} 2>&1 | tee -i {log:q}"

@@ -1,4 +1,4 @@
-"""The commands that show: aggregate, figure, table, paper, headline."""
+"""The commands that show: aggregate, figure, table, paper."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tgmm.cli.settings import ConfigOption, ScaleOption, SettingsOption, load_settings, resolve_settings
+from tgmm.cli.common import ConfigOption, ScaleOption, SettingsOption, load_settings, resolve_settings
 from tgmm.errors import UserError
 
 StemOption = Annotated[Path, typer.Option(help="Path of the files to write, without suffix.")]
@@ -34,40 +34,41 @@ def figure(
     name: Annotated[str, typer.Argument(help="The figure's id in config.yaml, such as fig-effectiveness.")],
     summary: SummaryOption,
     out: StemOption,
-    history: Annotated[list[str] | None, typer.Option(help="FAMILY=history.csv, once for each family.")] = None,
+    table: Annotated[list[str] | None, typer.Option(help="NAME=FILE, a further table that it is drawn from.")] = None,
     settings: SettingsOption = None,
     config: ConfigOption = Path("config.yaml"),
     scale: ScaleOption = None,
 ) -> None:
     """Draw a figure as PDF and PNG."""
-    from tgmm.figures.registry import draw_figure
+    from tgmm.artefacts import draw_figure
 
     values = resolve_settings(settings, config, scale, lambda study: study.artefact_settings(name))
-    paths = draw_figure(values | {"id": name}, summary, out, _histories(history or []))
+    paths = draw_figure(values | {"id": name}, summary, out, _named_files(table or []))
     print(f"{name} -> {', '.join(map(str, paths))}")
 
 
-def _histories(given: list[str]) -> dict[str, Path]:
+def _named_files(given: list[str]) -> dict[str, Path]:
     pairs = [item.partition("=") for item in given]
-    for family, equals, path in pairs:
-        if not (family and equals and path):
-            raise UserError(f"--history takes FAMILY=history.csv, not '{family}{equals}{path}'")
-    return {family: Path(path) for family, _, path in pairs}
+    for name, equals, path in pairs:
+        if not (name and equals and path):
+            raise UserError(f"--table takes NAME=FILE, not '{name}{equals}{path}'")
+    return {name: Path(path) for name, _, path in pairs}
 
 
 def table(
     name: Annotated[str, typer.Argument(help="The table's id in config.yaml, such as tab-effectiveness.")],
     summary: SummaryOption,
     out: StemOption,
+    table: Annotated[list[str] | None, typer.Option(help="NAME=FILE, a further table that it is made from.")] = None,
     settings: SettingsOption = None,
     config: ConfigOption = Path("config.yaml"),
     scale: ScaleOption = None,
 ) -> None:
     """Write a table as CSV (long form), Markdown and LaTeX."""
-    from tgmm.tables.registry import write_table
+    from tgmm.artefacts import write_table
 
     values = resolve_settings(settings, config, scale, lambda study: study.artefact_settings(name))
-    paths = write_table(values | {"id": name}, summary, out)
+    paths = write_table(values | {"id": name}, summary, out, _named_files(table or []))
     print(f"{name} -> {', '.join(map(str, paths))}")
 
 

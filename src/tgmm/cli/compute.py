@@ -1,19 +1,25 @@
-"""The commands that compute: sample-tasks, train, score."""
+"""The commands that compute: sample-tasks, train, score, probe."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from tgmm.cli.settings import ConfigOption, ScaleOption, SettingsOption, resolve_settings
-
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+from tgmm.cli.common import (
+    ConfigOption,
+    DeviceOption,
+    ScaleOption,
+    SettingsOption,
+    WorkOption,
+    leased,
+    resolve_settings,
+    write_table,
+)
+from tgmm.errors import UserError
 
 
 def sample_tasks(
@@ -36,81 +42,105 @@ def sample_tasks(
 def train(
     family: Annotated[str, typer.Argument(help="Family to train, such as isotropic-d8-n128-components.")],
     out: Annotated[Path, typer.Option(help="The model's folder.")],
-    work: Annotated[Path, typer.Option(help="Folder of resumable states.")] = Path("work"),
+    work: WorkOption = Path("work"),
     device: DeviceOption = "auto",
     max_minutes: Annotated[float, typer.Option(min=0.0, help="Stop cleanly after so many minutes.")] = float("inf"),
-    gpus: Annotated[int, typer.Option(min=0, help="GPUs that train it together; 0 and 1 are one process.")] = 1,
     settings: SettingsOption = None,
     config: ConfigOption = Path("config.yaml"),
     scale: ScaleOption = None,
 ) -> None:
-    """Train one task family, or go on from its last state; Ctrl-C and SIGTERM save a state first.
+    """Train one task family, or resume from its last state; Ctrl-C and SIGTERM save a state first.
 
-    Several GPUs help where each one's share of a batch still fills it and there are more GPUs than families; with
-    --device cpu, --gpus counts processes. Ends with 0 when the family is trained or the minutes are over, 2 for bad
-    input, 128 + the signal's number when stopped.
+    Ends with 0 when the family is trained or the minutes are over, 2 for bad input, 128 + the signal's number when
+    stopped.
     """
     values = resolve_settings(settings, config, scale, lambda study: study.train_settings(family))
-    with leased(device, gpus) as torch_device:
+    with leased(device) as torch_device:
+        from tgmm.train.family import train_family
         from tgmm.train.settings import TrainingSettings
 
-        chosen = TrainingSettings.from_dict(values)
-        if gpus > 1:
-            from tgmm.train.launch import train_together
-
-            reason = train_together(chosen, out, work, torch_device, gpus, max_minutes)
-        else:
-            from tgmm.train.family import train_family
-
-            reason = train_family(chosen, out, work, torch_device, max_minutes)
+        reason = train_family(TrainingSettings.from_dict(values), out, work, torch_device, max_minutes)
     if reason.kind == "finished":
         print(f"{family}: trained -> {out}")
     elif reason.kind == "budget":
-        print(f"{family}: stopped after {max_minutes:g} minutes; the same command goes on from here")
+        print(f"{family}: stopped after {max_minutes:g} minutes; the same command resumes")
     else:
-        print(f"{family}: stopped by {signal.Signals(reason.signal).name}; the same command goes on", file=sys.stderr)
+        print(f"{family}: stopped by {signal.Signals(reason.signal).name}; the same command resumes", file=sys.stderr)
         sys.exit(128 + reason.signal)
 
 
 def score(
-    method: Annotated[str, typer.Argument(help="Method to score, such as em-restarts or tgmm-components.")],
+    methods: Annotated[list[str], typer.Argument(help="Methods to score, such as em-restarts or tgmm-components.")],
     tasks: Annotated[Path, typer.Option(help="Task set, a file that sample-tasks wrote.")],
-    out: Annotated[Path, typer.Option(help="The .parquet file to write, one row a task.")],
-    model: Annotated[Path | None, typer.Option(help="Folder of the trained family, for networks.")] = None,
+    out: Annotated[Path, typer.Option(help="The .parquet file to write; for several methods, a folder.")],
+    model: Annotated[Path | None, typer.Option(help="Folder of the trained family, for one network.")] = None,
+    models: Annotated[
+        Path | None, typer.Option(help="Folder of all trained families, from which each network takes its own.")
+    ] = None,
     device: DeviceOption = "auto",
     settings: SettingsOption = None,
     config: ConfigOption = Path("config.yaml"),
     scale: ScaleOption = None,
 ) -> None:
-    """Score a method on every task of a set, beside the truth."""
-    values = resolve_settings(settings, config, scale, lambda study: study.score_settings(method, tasks.stem))
+    """Score methods on every task of a set, beside the truth; the points are drawn once for all of them."""
     with leased(device) as torch_device:
-        from tgmm.evaluate import build_method, score_taskset, write_scores
+        from tgmm.evaluate import ScoreSettings, build_scored, score_taskset, write_scores
         from tgmm.tasks.taskset import load_taskset
 
         taskset = load_taskset(tasks)
-        estimator = build_method(values, taskset.settings["covariance"], model, torch_device)
-        scores = score_taskset(taskset, values, estimator)
-    write_scores(out, scores)
-    print(_score_line(method, tasks, scores))
+        name = f"{taskset.settings['taskset']}-d{taskset.settings['dimension']}"
+        values = resolve_settings(settings, config, scale, lambda study: _score_settings(study, methods, name))
+        entries = [ScoreSettings.from_dict(entry) for entry in values.get("methods", [values])]
+        if [entry.method for entry in entries] != methods:
+            raise UserError(
+                f"--settings are of {', '.join(entry.method for entry in entries)}, not {', '.join(methods)}"
+            )
+        folders = [model or (models / entry.family if models and entry.family else None) for entry in entries]
+        covariance = taskset.settings["covariance"]
+        scored = [
+            build_scored(entry, covariance, torch_device, folder)
+            for entry, folder in zip(entries, folders, strict=True)
+        ]
+        for entry, scores in zip(entries, score_taskset(taskset, scored), strict=True):
+            single = len(entries) == 1 and out.suffix == ".parquet"
+            write_scores(out if single else out / f"{entry.method}.parquet", scores)
+            print(_score_line(entry.method, name, scores))
 
 
-def _score_line(method: str, tasks: Path, scores: Any) -> str:
+def _score_settings(study: Any, methods: list[str], taskset: str) -> dict[str, Any]:
+    return {"methods": [study.score_settings(method, taskset) for method in methods]}
+
+
+def _score_line(method: str, taskset: str, scores: Any) -> str:
+    """What ``tgmm headline`` shows of it: mean and median a K, averaged over K."""
     usable = scores[~scores.failed]
     failed = f", {scores.failed.mean():.1%} failed" if scores.failed.any() else ""
     if usable.empty:
-        return f"{method} on {tasks.stem}: all {len(scores):,} tasks failed ({scores.failure_reason.iloc[0]})"
-    mean, median = usable.l2_error.mean(), usable.l2_error.median()
-    return f"{method} on {tasks.stem}: l2-error mean {mean:.4f}, median {median:.4f}{failed} ({len(scores):,} tasks)"
+        return f"{method} on {taskset}: all {len(scores):,} tasks failed ({scores.failure_reason.iloc[0]})"
+    errors = usable.groupby("K").l2_error
+    mean, median = errors.mean().mean(), errors.median().mean()
+    counts = f"{usable.K.nunique()} K, {len(scores):,} tasks"
+    return f"{method} on {taskset}: l2-error mean {mean:.4f}, median {median:.4f}{failed} (averages over {counts})"
 
 
-@contextmanager
-def leased(device: str, gpus: int = 1) -> Iterator[Any]:
-    """A leased torch device; the lease comes before torch is imported, as it chooses the visible cards."""
-    from tgmm.devices import lease_device, settle_threads
+def probe(
+    family: Annotated[str, typer.Argument(help="A family with component tokens: isotropic-d8-n128-components.")],
+    model: Annotated[Path, typer.Option(help="Folder of the trained family.")],
+    out: Annotated[Path, typer.Option(help="The measurements to write, .csv or .parquet.")],
+    picture: Annotated[Path | None, typer.Option(help="The picture's data to write, likewise; d = 2 only.")] = None,
+    settings: SettingsOption = None,
+    config: ConfigOption = Path("config.yaml"),
+    scale: ScaleOption = None,
+) -> None:
+    """Measure how far a trained network does what EM does: linear probes, errors by layer, attention."""
+    values = resolve_settings(settings, config, scale, lambda study: study.probe_settings(family))
+    from tgmm.methods.threads import one_thread
+    from tgmm.probes.measure import measure_probes
+    from tgmm.probes.picture import picture_table
 
-    settle_threads()
-    with lease_device(device, gpus) as kind:
-        import torch
-
-        yield torch.device(kind)
+    with one_thread():
+        table, tests = measure_probes(model, values)
+        write_table(out, table, digits=6)
+        if picture is not None:
+            write_table(picture, picture_table(tests, table, values), digits=6)
+    print(f"{family}: {len(table)} rows -> {out}" + (f", {picture}" if picture else ""))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tgmm.cli.settings import ScaleOption
+from tgmm.cli.common import ScaleOption
 from tgmm.errors import UserError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _watch(reader: StudyStatus, console: Console) -> None:
     """
     from rich.live import Live
 
-    from tgmm.train.interrupt import deferred_signals
+    from tgmm.train.progress import deferred_signals
 
     with deferred_signals() as request, Live(console=console, auto_refresh=False) as live:
         while not request:

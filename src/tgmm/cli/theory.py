@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tgmm.cli.common import write_table
 from tgmm.errors import UserError, unknown_name
 
 app = typer.Typer(no_args_is_help=True, help="The paper's theorems as programs: constructed transformers at work.")
@@ -77,7 +78,6 @@ def measure(
 
     Figures and tables read what this writes.
     """
-    from tgmm.files import write_atomically
     from tgmm.theory.em import measure_em
     from tgmm.theory.power import measure_power
     from tgmm.theory.report import network_sizes
@@ -94,7 +94,7 @@ def measure(
         ),
     }
     table = measurements[what]()
-    write_atomically(out, table.to_csv(index=False))
+    write_table(out, table)
     print(f"{what}: {len(table)} rows -> {out}")
 
 

@@ -1,6 +1,6 @@
 """Figure of the ablation: what one change of a recipe at a time does to the error, at equal processor time.
 
-Reads the table that ``tgmm recipe-study merge`` writes.
+Reads the table that ``tgmm ablation merge`` writes.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
+from tgmm.ablation import compare as comparison
+from tgmm.ablation.compare import PLAIN, RESTARTS, compare, final_rows
+from tgmm.columns import reads
+from tgmm.config import BASELINE
 from tgmm.figures import style
 from tgmm.figures.data import fill
 from tgmm.figures.layout import Layout, legend_handle, legend_of, plain_numbers, stacked_layout
-from tgmm.figures.style import FILLED, INK, NEUTRAL, ORACLE, VERMILION, MethodStyle, method_style
-from tgmm.recipe_study import comparison
-from tgmm.recipe_study.comparison import PLAIN, RESTARTS, compare, final_rows
-from tgmm.study.recipe_study import BASELINE
+from tgmm.figures.style import FILLED, INK, NEUTRAL, ORACLE, PALE, VERMILION, MethodStyle, method_style
 
 LEFT, GAP_ACROSS, GAP_DOWN, CURVES_HEIGHT, ROW_HEIGHT = 1.52, 0.16, 0.56, 1.7, 0.148
-GREY = "#c4c4c4"
 MOST_RATIO = 4.0  # beyond it a mark stands at the edge, with its value
 TICKS, MORE_TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0), (0.6, 0.8, 1.2)
 NARROW = 2.6  # below this ratio of the limits there is room for more ticks
@@ -30,7 +30,8 @@ LOOKS = {"ratio": method_style("tgmm-components"), "ratio_em20": method_style("t
 LABELS = {"ratio": "network alone", "ratio_em20": "after 20 EM steps"}
 
 
-def draw_recipe_study(study: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
+@reads(summary=comparison.COLUMNS)
+def draw_ablation(study: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw a column for each d: above, error over processor seconds; below, final errors over the baseline's."""
     compared = compare(study, settings.get("changes"))
     dimensions = sorted(int(d) for d in compared["d"].unique())
@@ -60,7 +61,7 @@ def draw_recipe_study(study: pd.DataFrame, settings: dict, tables: dict[str, pd.
 
 def _draw_curves(ax: Axes, study: pd.DataFrame, rows: pd.DataFrame) -> None:
     """Draw means over seeds, a line for each change; the baseline and the best change stand out and are named."""
-    looks = {name: {"color": GREY, "linewidth": 0.7, "zorder": 2} for name in rows.index}
+    looks = {name: {"color": PALE, "linewidth": 0.7, "zorder": 2} for name in rows.index}
     best = [name for name in rows.index[rows["best"]] if name != BASELINE]
     for name in best:
         looks[name] = {"color": VERMILION, "linewidth": 1.6, "zorder": 5, "label": f"best: {rows['label'][name]}"}
@@ -162,7 +163,7 @@ def _handles() -> list[Line2D]:
         Line2D([], [], linestyle="", marker=LOOKS[name].marker, label=label, **_large(LOOKS[name]))
         for name, label in LABELS.items()
     ]
-    others = Line2D([], [], color=GREY, linewidth=1.2, label="other changes")
+    others = Line2D([], [], color=PALE, linewidth=1.2, label="other changes")
     return [others, legend_handle(method_style("em-restarts")), legend_handle(method_style(ORACLE)), *dots]
 
 
@@ -182,7 +183,7 @@ def _footer(study: pd.DataFrame, settings: dict) -> list[str]:
     return [*notes, "small dots: seeds; large: geometric mean", "best: lowest error of the network alone"]
 
 
-def caption_recipe_study(settings: dict) -> str:
+def caption_ablation(settings: dict) -> str:
     """Return what is computed, whatever comes out."""
     return (
         "One change of the recipe at a time, at equal processor time. Above: validation ℓ2-error, averaged over K and "

@@ -9,7 +9,6 @@ import itertools
 import math
 import re
 import textwrap
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -29,17 +28,6 @@ WORST_FIRST = (FAILED, GAP, UNDEFINED, OK)
 AVERAGE_NOTE = "average over K = {}; intervals combined as independent (half-widths in quadrature)"
 NOTE_LENGTH = 118  # characters of a line of footnotes
 FAMILY = re.compile(r"(?P<covariance>\w+)-d(?P<d>\d+)-n(?P<N>\d+)-(?P<recipe>[\w-]+)")
-
-
-def find_kind(kinds: Mapping, settings: dict):
-    """Return the kind that the settings name; refuse settings that lack a key that it needs."""
-    name = settings.get("kind")
-    if name not in kinds:
-        raise unknown_name("artefact kind", name, kinds)
-    missing = [key for key in kinds[name].settings if key not in settings]
-    if missing:
-        raise UserError(f"settings of artefact '{settings.get('id', name)}' lack {', '.join(missing)}")
-    return kinds[name]
 
 
 # --- selection -----------------------------------------------------------------------------------------------------

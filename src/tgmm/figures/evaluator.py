@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from tgmm.columns import reads
 from tgmm.figures import style
 from tgmm.figures.data import (
     FAILED,
@@ -29,11 +30,11 @@ from tgmm.figures.data import (
     select_summary,
 )
 from tgmm.figures.layout import Layout, grid_layout, legend_of, plain_numbers
-from tgmm.figures.panels import FEW_DECADES
-from tgmm.figures.style import FILLED, INK, NEUTRAL, is_oracle, method_style
+from tgmm.figures.style import FILLED, INK, NEUTRAL, is_floor, method_style
 
 LEFT, RIGHT, GAP_ACROSS, GAP_DOWN = 1.02, 0.6, 0.67, 0.6
 ROW, ENDS = 0.155, 0.08
+FEW_DECADES = 30.0  # below this ratio of the limits there are labels between powers of ten
 FACTOR_AT, RANK_AT, SHARE_AT = 0.26, 0.56, 0.45  # inches right of a panel where the texts end
 WHY = {FAILED: "fails", GAP: "not run", UNDEFINED: "no finite mean"}
 
@@ -54,6 +55,7 @@ PAIRS = (
 )
 
 
+@reads()
 def draw_evaluator(summary: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw for every d a row of panels for the error and one for the log-likelihood, a column for each K."""
     names = [name for pair in PAIRS for name in (pair.corrected, pair.reference)] + ["dropped_reference"]
@@ -127,7 +129,7 @@ def _draw_pair(ax: Axes, place: int, method: str, true: pd.Series, mimicked: pd.
 def _ranks(right: pd.DataFrame, wrong: pd.DataFrame) -> dict[str, tuple[int, int]]:
     """Return each method's rank by the corrected and by the reference error, among those that have both."""
     both = [name for name in right.index if right.at[name, "status"] == wrong.at[name, "status"] == OK]
-    both = [name for name in both if not is_oracle(name)]
+    both = [name for name in both if not is_floor(name)]
     before, after = (table.loc[both, "mean"].rank(method="first").astype(int) for table in (right, wrong))
     return {name: (before[name], after[name]) for name in both}
 

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from tgmm.figures import style
 from tgmm.figures.style import FILLED, NEUTRAL, MethodStyle, method_style
 from tgmm.files import atomic_path
 
 FORMATS = ("pdf", "png")
+TICKS_BETWEEN = ((30.0, (1, 2, 5)), (1000.0, (1, 3)))  # ratio of the limits, labels of a decade
 LEFT, RIGHT, TOP = 0.52, 0.08, 0.24
 GAP_ACROSS, GAP_DOWN = 0.2, 0.34
 AXIS_LABEL, LEGEND_ROW, FOOTER_ROW = 0.42, 0.135, 0.14
@@ -182,6 +184,14 @@ def _text_width(text: str) -> float:
 
 
 # --- tick labels and saving ----------------------------------------------------------------------------------------
+
+
+def label_log_axis(axis: Axis, ratio: float) -> None:
+    """Write plain numbers at powers of ten, and between them as far as the ratio of the limits leaves space."""
+    between = next((subs for most, subs in TICKS_BETWEEN if ratio < most), (1,))
+    axis.set_major_locator(LogLocator(subs=between))
+    axis.set_major_formatter(plain_numbers())
+    axis.set_minor_formatter(NullFormatter())
 
 
 def plain_numbers() -> FuncFormatter:

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from tgmm.columns import reads
 from tgmm.errors import UserError
 from tgmm.figures import style
 from tgmm.figures.data import (
@@ -33,16 +34,19 @@ MEANS = "mean over tasks with a 95 % bootstrap interval"
 PANEL_HEIGHT, LOW_HEIGHT = 1.7, 1.3
 
 
+@reads()
 def draw_metric_against_dimension(summary: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw the metric against d, a panel for each K, every method side by side (RQ1)."""
     return _draw_metric(summary, settings, "d")
 
 
+@reads()
 def draw_metric_against_points(summary: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw the metric against the number of points at test, a panel for each K, every method side by side (RQ2)."""
     return _draw_metric(summary, settings, "N", notes=_training_points)
 
 
+@reads()
 def draw_metric_against_shift(summary: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw the metric against the size of a shift, a panel for each K, every method side by side (RQ2)."""
     return _draw_metric(summary, settings, "shift_value")
@@ -126,6 +130,7 @@ GRID_HEIGHTS, SMALLEST_HEIGHT = {1: 1.7, 2: 1.5, 3: 1.4, 4: 1.3, 5: 1.2}, 1.1  #
 GRID = {"left": 0.86, "gap_across": 0.12, "gap_down": 0.17}
 
 
+@reads()
 def draw_metric_grid(summary: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw a row of panels for each metric with a vertical axis of its own, a column for each K."""
     metrics, column = _listed_metrics(settings), settings["axis"]
@@ -196,6 +201,7 @@ def caption_metric_grid(settings: dict) -> str:
 SHIFT_HEIGHT, SHIFT_GAP_DOWN = 1.6, 0.66
 
 
+@reads()
 def draw_shift_panels(summary: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw the metric's average over K against each shift's values, a panel for each kind of shift."""
     selection = mark_undefined(select_summary(summary, settings, free=("K", "shift", "shift_value")))

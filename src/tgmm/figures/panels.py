@@ -13,23 +13,23 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from tgmm.figures import style
 from tgmm.figures.data import FAILED, GAP, OK, UNDEFINED, failure_reasons
 from tgmm.figures.labels import HorizontalAxis, MetricText
-from tgmm.figures.layout import plain_numbers
-from tgmm.figures.style import FILLED, NEUTRAL, OPEN, MethodStyle, is_oracle, method_style
+from tgmm.figures.layout import label_log_axis, plain_numbers
+from tgmm.figures.style import FILLED, NEUTRAL, OPEN, MethodStyle, is_level, method_style
 
-DODGE_WIDTH = 0.64  # of the distance between two values of the axis, over which the methods spread
-MARKER, SMALLEST = 4.0 / 72, 0.6  # a marker in inches, and the least that it shrinks to
-MEDIAN_SPACE = 0.3  # inches between two values of the axis from which on medians are drawn
+DODGE_WIDTH = 0.4  # of the distance between two values of the axis, over which the methods spread
+LEVEL_WIDTH = 0.56  # of that distance, which the level of a bound spans
+MARKER, SMALLEST = 4.0 / 72, 0.75  # a marker in inches, and the least that it shrinks to
+MEDIAN_INCHES, MEDIAN_SPACE = 0.05, 0.3  # length of a median's line, and the least distance of two values for it
 CHARACTER = 0.066  # inches of a tick label's character
 SHADE = "#f6f1df"
 LINEAR_THRESHOLD = 1e-2
-BELOW, ABOVE, SMALLEST_SPAN = 0.06, 0.18, 1e-6
+MARGIN, SMALLEST_SPAN = 0.06, 1e-6  # share of the values' span left free below and above, and the least span
 BAND_INCHES, TALL = 0.153, 1.7
-FEW_DECADES = 30.0  # below this ratio of the limits there are labels between powers of ten
 NA_INCHES = 0.23  # from a panel's edge to the end of the band's label, and half a marker
 
 
@@ -80,14 +80,14 @@ class Panel:
     def spacing(self, width: float, methods: list[str]) -> Spacing:
         """Return how closely the markers stand where the panel is so many inches wide."""
         level = width / len(self.levels)
-        shown = sum(not is_oracle(name) for name in methods)
+        shown = sum(not is_level(name) for name in methods)
         return Spacing(level, DODGE_WIDTH * level / max(1, shown - 1))
 
 
 def dodge(method: str, methods: list[str]) -> float:
-    """Return how far from its tick a method stands; the oracle, drawn as a level, stays on it."""
-    shown = [name for name in methods if not is_oracle(name)]
-    if is_oracle(method) or len(shown) < 2:
+    """Return how far from its tick a method stands; a bound, drawn as a level, stays on it."""
+    shown = [name for name in methods if not is_level(name)]
+    if is_level(method) or len(shown) < 2:
         return 0.0
     return DODGE_WIDTH * (shown.index(method) / (len(shown) - 1) - 0.5)
 
@@ -132,7 +132,8 @@ class MetricPanels:
 
     def draw(self, axes: list[Axes]) -> None:
         """Draw the panels into the axes, in order."""
-        scale_vertical_axis(axes[0], self.rows, self.text, medians=self.medians)
+        band = bool((self.rows["status"] != OK).any())
+        scale_vertical_axis(axes[0], self.rows, self.text, medians=self.medians, band=band)
         for ax, panel, spacing in zip(axes, self.panels, self.spacings, strict=True):
             _draw_horizontal_axis(ax, panel, spacing)
             for method in self.methods:
@@ -140,8 +141,8 @@ class MetricPanels:
                 positions = np.array(panel.positions(rows), float) + dodge(method, self.methods)
                 _draw_method(ax, method, positions, rows, spacing, self.medians)
             ax.set_title(panel.title)
-        if (self.rows["status"] != OK).any():
-            _draw_missing(axes, self.panels, self.methods, self.spacings)
+        if band:
+            _draw_missing(axes, self.panels, self.spacings)
 
 
 def marker_notes(groups: list[MetricPanels]) -> list[str]:
@@ -189,29 +190,37 @@ def _draw_horizontal_axis(ax: Axes, panel: Panel, spacing: Spacing) -> None:
 def _draw_method(
     ax: Axes, method: str, positions: np.ndarray, rows: pd.DataFrame, spacing: Spacing, medians: bool
 ) -> None:
+    if rows.empty:
+        return
     look, size = method_style(method), spacing.marker
     means, low, high = (_raise_zeros(ax, rows[name]) for name in ("mean", "low", "high"))
-    if is_oracle(method):
-        for position, mean in zip(positions, means, strict=True):
-            ax.plot([position - 0.4, position + 0.4], [mean, mean], color=look.color, linestyle=look.line, zorder=4)
+    if is_level(method):
+        ends = (positions - LEVEL_WIDTH / 2, positions + LEVEL_WIDTH / 2)
+        line = {"linestyles": [look.line], "linewidth": 1.1, "gid": f"level {method}"}
+        ax.hlines(means, *ends, color=look.color, zorder=4, **line)
         return
-    ax.plot(positions, means, color=look.color, linestyle=look.line, linewidth=0.8, alpha=0.75, zorder=2)
-    ax.vlines(positions, low, high, color=look.color, linewidth=1.3 * size, zorder=3)
-    for position, median in zip(positions, _raise_zeros(ax, rows["median"]) if medians else (), strict=False):
-        ax.plot([position - 0.05, position + 0.05], [median] * 2, color=look.color, linewidth=1.0, zorder=3)
-    partly = (rows["n_failed"] > 0).to_numpy()
+    line = {"linestyle": look.line, "linewidth": 0.8, "alpha": 0.75, "gid": f"curve {method}"}
+    ax.plot(positions, means, color=look.color, zorder=2, **line)
+    ax.vlines(positions, low, high, color=look.color, linewidth=1.3 * size, zorder=3, gid=f"interval {method}")
+    if medians:
+        half, heights = MEDIAN_INCHES / 2 / spacing.level, _raise_zeros(ax, rows["median"])
+        dash = {"linewidth": 0.9, "zorder": 3, "gid": f"median {method}"}
+        ax.hlines(heights, positions - half, positions + half, color=look.color, **dash)
+    partly, zero = (rows["n_failed"] > 0).to_numpy(), (means != rows["mean"]).to_numpy()
     marker = {"linestyle": "", "marker": look.marker, "markersize": look.size * size, "zorder": 5}
-    ax.plot(positions[~partly], means[~partly], color=look.color, **FILLED, **marker)
-    ax.plot(positions[partly], means[partly], color=look.color, **OPEN, **marker)
-    zero = (means != rows["mean"]).to_numpy()
-    if zero.any():
-        ax.plot(positions[zero], means[zero], color=look.color, clip_on=False, gid="zero", **FILLED, **marker)
+    for chosen, edge, name in ((~partly, FILLED, "mean"), (partly, OPEN, "partly failed"), (zero, FILLED, "zero")):
+        if chosen.any():
+            thin = {"markeredgewidth": edge["markeredgewidth"] * size, "gid": f"{name} {method}"}
+            ax.plot(positions[chosen], means[chosen], color=look.color, clip_on=name != "zero",
+                    **edge | thin, **marker)  # fmt: skip
 
 
 # --- vertical axis -------------------------------------------------------------------------------------------------
 
 
-def scale_vertical_axis(ax: Axes, rows: pd.DataFrame, text: MetricText, *, medians: bool = True) -> None:
+def scale_vertical_axis(
+    ax: Axes, rows: pd.DataFrame, text: MetricText, *, medians: bool = True, band: bool = True
+) -> None:
     """Set the scale and limits that hold means and intervals, medians where drawn, and the band for missing values."""
     values = _finite(rows, ["mean", "low", "high"], text)
     if len(values) == 0:
@@ -219,13 +228,13 @@ def scale_vertical_axis(ax: Axes, rows: pd.DataFrame, text: MetricText, *, media
         ax.set_yticks([])
         return
     _set_scale(ax, text)
-    limits = _limits(ax, values)
+    limits = _limits(ax, values, band)
     middle = _finite(rows, ["median"], text)
     if medians and len(middle) and not limits[0] <= middle.min() <= middle.max() <= limits[1]:
-        limits = _limits(ax, np.append(values, middle))
+        limits = _limits(ax, np.append(values, middle), band)
     ax.set_ylim(*limits)
-    if text.scale == "log" and limits[1] / limits[0] < FEW_DECADES:
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    if text.scale == "log":
+        label_log_axis(ax.yaxis, limits[1] / limits[0])
 
 
 def _finite(rows: pd.DataFrame, columns: list[str], text: MetricText) -> np.ndarray:
@@ -237,8 +246,6 @@ def _finite(rows: pd.DataFrame, columns: list[str], text: MetricText) -> np.ndar
 def _set_scale(ax: Axes, text: MetricText) -> None:
     if text.scale == "log":
         ax.set_yscale("log")
-        ax.yaxis.set_major_formatter(plain_numbers())
-        ax.yaxis.set_minor_formatter(NullFormatter())
     elif text.scale == "symlog":
         ax.set_yscale("symlog", linthresh=LINEAR_THRESHOLD, linscale=0.6)
         ax.yaxis.set_major_formatter(plain_numbers())
@@ -251,13 +258,13 @@ def _height(ax: Axes) -> float:
     return ax.get_position().height * ax.figure.get_size_inches()[1]
 
 
-def _limits(ax: Axes, values: np.ndarray) -> tuple[float, float]:
-    """Return limits around the values, in the axis' own scale, with space for the band."""
-    above = ABOVE * max(1.0, _band_share(ax) / 0.09) ** 1.5
+def _limits(ax: Axes, values: np.ndarray, band: bool) -> tuple[float, float]:
+    """Return limits around the values, in the axis' own scale, that keep them out of the band."""
     transform = ax.yaxis.get_transform()
     low, high = transform.transform(np.array([values.min(), values.max()]))
     span = max(high - low, 0.3 if ax.get_yscale() == "log" else SMALLEST_SPAN)
-    return tuple(transform.inverted().transform(np.array([low - BELOW * span, high + above * span])))
+    above = MARGIN if not band else (1 + MARGIN) / (1 - _band_share(ax) - MARGIN / 2) - (1 + MARGIN)
+    return tuple(transform.inverted().transform(np.array([low - MARGIN * span, high + above * span])))
 
 
 def _raise_zeros(ax: Axes, values: pd.Series) -> np.ndarray:
@@ -269,9 +276,9 @@ def _raise_zeros(ax: Axes, values: pd.Series) -> np.ndarray:
 # --- missing values ------------------------------------------------------------------------------------------------
 
 
-def _draw_missing(axes: list[Axes], panels: list[Panel], methods: list[str], spacings: list[Spacing]) -> None:
+def _draw_missing(axes: list[Axes], panels: list[Panel], spacings: list[Spacing]) -> None:
     """Draw a band labelled "n/a" on top of every panel, with a marker for every method and value that is missing."""
-    markers = [_missing(panel, methods) for panel in panels]
+    markers = [_missing(panel, spacing) for panel, spacing in zip(panels, spacings, strict=True)]
     clear = [
         0.5 + min((position for position, _ in found), default=math.inf) > NA_INCHES / spacing.level
         for found, spacing in zip(markers, spacings, strict=True)
@@ -284,13 +291,13 @@ def _draw_missing(axes: list[Axes], panels: list[Panel], methods: list[str], spa
             _draw_missing_marker(ax, position, 1 - share / 2, method_style(row.method), row.status, spacing)
 
 
-def _missing(panel: Panel, methods: list[str]) -> list[tuple]:
-    """Return where a marker stands along the axis, and the row that it is for."""
+def _missing(panel: Panel, spacing: Spacing) -> list[tuple]:
+    """Return where a marker stands along the axis, and the row that it is for: side by side around their tick."""
     missing = panel.rows[panel.rows["status"] != OK]
-    positions = panel.positions(missing)
-    return [
-        (place + dodge(row.method, methods), row) for place, row in zip(positions, missing.itertuples(), strict=True)
-    ]
+    places = pd.Series(panel.positions(missing), index=missing.index, dtype=float)
+    number, count = places.groupby(places).cumcount(), places.groupby(places).transform("size")
+    step = np.minimum(1.3 * MARKER * spacing.marker / spacing.level, 0.8 / count)
+    return list(zip(places + step * (number - (count - 1) / 2), missing.itertuples(), strict=True))
 
 
 def _band_share(ax: Axes) -> float:
@@ -316,7 +323,7 @@ def _label_band(ax: Axes, height: float, *, inside: bool) -> None:
 
 
 def _drop_tick_labels_beside_band(ax: Axes) -> None:
-    write, lower = ax.yaxis.get_major_formatter(), _band_limits(ax, _band_share(ax) * 1.3)[0]
+    write, lower = ax.yaxis.get_major_formatter(), _band_limits(ax, _band_share(ax) * 1.15)[0]
     ticks = [tick for tick in ax.get_yticks() if tick < lower]
     minor = [tick for tick in ax.get_yticks(minor=True) if tick < lower]
     limits = ax.get_ylim()

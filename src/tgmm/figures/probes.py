@@ -16,11 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
+from tgmm.columns import reads
 from tgmm.errors import UserError
 from tgmm.figures import style
 from tgmm.figures.data import fill, untrained_note
 from tgmm.figures.layout import Layout, Legend, grid_layout, plain_numbers, stacked_layout
-from tgmm.figures.style import BLUE, GREEN, INK, NEUTRAL, ORANGE, PURPLE, VERMILION
+from tgmm.figures.style import INK, NEUTRAL, SERIES, SERIES_MARKERS
 
 COLUMNS = (
     "scale", "family", "covariance", "d", "N", "seed", "quantity", "variant", "reference", "layer", "head", "best", "K",
@@ -30,15 +31,14 @@ PICTURE_COLUMNS = (
     "scale", "family", "seed", "d", "K", "N", "task_id", "l2_error", "block", "head", "part", "item", "component",
     "x", "y", "responsibility", "attention",
 )  # fmt: skip
-COLORS = (BLUE, ORANGE, VERMILION, PURPLE, GREEN)
 
 
 # --- probes --------------------------------------------------------------------------------------------------------
 
 DASHED, DOTTED = (0, (4, 1.5)), (0, (1, 1.2))
 LOOKS = {
-    "trained": {"linestyle": "-", "marker": "o", "markersize": 3.2},
-    "untrained": {"linestyle": DOTTED, "marker": "o", "markersize": 2.4, "markerfacecolor": "white"},
+    "trained": {"linestyle": "-", "markersize": 3.4},
+    "untrained": {"linestyle": DOTTED, "markersize": 2.6, "markerfacecolor": "white"},
     "em": {"linestyle": DASHED, "marker": "", "linewidth": 1.0},
     "oracle": {"linestyle": DOTTED, "marker": "", "linewidth": 0.8},
 }
@@ -56,6 +56,7 @@ class ProbePanel:
     axis: str = "share"
 
 
+@reads(summary=COLUMNS, tables=COLUMNS)
 def draw_probes(measurements: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw eight panels for every family; a colour for each K.
 
@@ -122,10 +123,11 @@ def _scale_probe_axes(ax: Axes, axis: str) -> None:
 def _curves(ax: Axes, rows: pd.DataFrame, variant: str, statistic: str = "mean") -> None:
     """Draw a line for each K, with its interval where the statistic is the mean."""
     counts = sorted(rows["K"].unique())
-    for color, count in zip(COLORS, counts, strict=False):
+    for color, marker, count in zip(SERIES, SERIES_MARKERS, counts, strict=False):
         cell = rows[rows["K"] == count].sort_values("layer")
-        look = {"color": color, "markeredgecolor": color if variant == "untrained" else "white", **LOOKS[variant]}
-        ax.plot(cell["layer"], cell[statistic], markeredgewidth=0.5, zorder=3, **look)
+        edge = {"markeredgecolor": color if variant == "untrained" else "white", "markeredgewidth": 0.5}
+        look = {"color": color, "marker": marker, **edge, **LOOKS[variant]}
+        ax.plot(cell["layer"], cell[statistic], zorder=3, **look)
         if statistic == "mean" and variant in ("trained", "untrained"):
             ax.vlines(cell["layer"], cell["low"], cell["high"], color=color, linewidth=0.9, zorder=2)
 
@@ -182,16 +184,18 @@ PANELS = (
 
 
 def _probe_handles(counts: list[int]) -> list[Line2D]:
-    handles = [Line2D([], [], color=color, label=f"K = {K}") for color, K in zip(COLORS, counts, strict=False)]
+    handles = [
+        Line2D([], [], color=color, label=f"K = {K}", markeredgecolor="white", markersize=4.0, marker=marker)
+        for color, marker, K in zip(SERIES, SERIES_MARKERS, counts, strict=False)
+    ]
     labels = {
         "trained": "trained network", "untrained": "before training", "em": "EM from block 1's read-out",
         "oracle": "EM from the truth (floor)",
     }  # fmt: skip
     for variant, label in labels.items():
         edge = {"markeredgecolor": INK if variant == "untrained" else "white", "markeredgewidth": 0.5}
-        handles.append(
-            Line2D([], [], color=NEUTRAL if variant == "oracle" else INK, label=label, **edge, **LOOKS[variant])
-        )
+        look = {"color": NEUTRAL if variant == "oracle" else INK, "marker": "o", **edge, **LOOKS[variant]}
+        handles.append(Line2D([], [], label=label, **look))
     pairs = zip(handles[:4], handles[-4:], strict=False)
     return [handle for pair in pairs for handle in pair] if len(counts) == 4 else handles
 
@@ -222,6 +226,7 @@ def caption_probes(settings: dict) -> str:
 PICTURE_HEIGHT = 2.9
 
 
+@reads(summary=PICTURE_COLUMNS)
 def draw_probe_picture(rows: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw points by true responsibilities with EM's means on the left, by attention with the network's on the right.
 
@@ -230,8 +235,8 @@ def draw_probe_picture(rows: pd.DataFrame, settings: dict, tables: dict[str, pd.
     rows : with ``PICTURE_COLUMNS``; not looked at where ``tables`` holds a table.
     """
     rows = next(iter(tables.values())) if tables else rows
-    if rows["K"].iloc[0] > len(COLORS):
-        raise UserError(f"the picture has colours for K up to {len(COLORS)}")
+    if rows["K"].iloc[0] > len(SERIES):
+        raise UserError(f"the picture has colours for K up to {len(SERIES)}")
     block, head = (int(rows[name].iloc[0]) for name in ("block", "head"))
     layout = grid_layout(2, 2, PICTURE_HEIGHT, legend_rows=1, footer_rows=1, share_x=False)
     left, right = layout.axes
@@ -255,7 +260,7 @@ def _draw_picture(ax: Axes, rows: pd.DataFrame, share: str, way: str) -> None:
         ax.plot(steps["x"], steps["y"], color=INK, linewidth=0.9, marker="o", markersize=2.2, zorder=4, gid=way)
         first, last = steps.iloc[[0]], steps.iloc[[-1]]
         ax.plot(first["x"], first["y"], **_marks("first"), zorder=5)
-        ax.plot(last["x"], last["y"], **_marks("last", COLORS[int(component)]), zorder=6)
+        ax.plot(last["x"], last["y"], **_marks("last", SERIES[int(component)]), zorder=6)
     truth = rows[rows["part"] == "truth"]
     ax.plot(truth["x"], truth["y"], **_marks("truth"), zorder=7)
     ax.set_aspect("equal", adjustable="datalim")
@@ -263,7 +268,7 @@ def _draw_picture(ax: Axes, rows: pd.DataFrame, share: str, way: str) -> None:
 
 def blend(shares: np.ndarray) -> np.ndarray:
     """Return colours (N, 3): the components' colours mixed by each point's shares (N, K)."""
-    return np.clip(shares @ np.array([to_rgb(color) for color in COLORS[: shares.shape[1]]]), 0.0, 1.0)
+    return np.clip(shares @ np.array([to_rgb(color) for color in SERIES[: shares.shape[1]]]), 0.0, 1.0)
 
 
 def _marks(name: str, color: str = "#a6a6a6") -> dict:

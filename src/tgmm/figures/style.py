@@ -1,8 +1,9 @@
 """The look of every figure: page width, fonts, the palette, and one look for every method.
 
 Colours are those of Okabe & Ito (2008), made for colour-blind readers, with Tol's wine, olive and indigo and a few
-dark ones for variants of a method; markers and line styles differ as well, so that a figure also reads in black and
-white. Tables take the methods' names from here, so this module imports the drawing library only where it draws.
+dark ones for variants of a method; no two methods share a marker, and line styles differ as well, so that a figure also
+reads in black and white. Tables take the methods' names from here, so the drawing library is imported only where it is
+needed.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from dataclasses import dataclass
 
 from tgmm.columns import ORACLE
 
-INK = "#262626"
-NEUTRAL = "#4d4d4d"
+BLACK, INK, NEUTRAL, GREY, PALE = "#000000", "#262626", "#4d4d4d", "#8c8c8c", "#c4c4c4"
 BLUE, SKY, GREEN, ORANGE = "#0072b2", "#56b4e9", "#009e73", "#e69f00"
 VERMILION, PURPLE, WINE = "#d55e00", "#cc79a7", "#882255"
 OLIVE, INDIGO, VIOLET, MAGENTA = "#999933", "#332288", "#5e4fa2", "#aa4499"
-BROWN, MAROON = "#7a4b00", "#661100"
+BROWN, MAROON, GOLD, NAVY = "#7a4b00", "#661100", "#a88700", "#003f7f"
+SERIES = (BLUE, ORANGE, GREEN, PURPLE, VERMILION)  # of numbers of components or dimensions
+SERIES_MARKERS = ("o", "s", "^", "D", "v")
 
 WIDTH = 6.6  # inches, the text of an A4 page
 SMALL, MEDIUM = 7.0, 8.0  # font sizes in points
@@ -83,14 +85,14 @@ class MethodStyle:
     Attributes
     ----------
     label, short : full name (legends) and short name (heads of tables, narrow places).
-    color, marker, line : as matplotlib takes them; no marker for a method that is drawn as a level.
+    color, marker, line : as matplotlib takes them; no marker for a bound that is drawn as a level.
     size : of the marker, in points.
     """
 
     label: str
     short: str
     color: str
-    marker: str
+    marker: str | tuple
     line: str | tuple = "-"
     size: float = 4.0
 
@@ -101,7 +103,12 @@ STYLES = {
     "em-restarts-standardised": MethodStyle(
         "EM, 10 starts, standardised data", "EM, 10 starts, standardised", BROWN, "p", (0, (5, 1.2, 1, 1.2)), 4.6
     ),
-    ORACLE: MethodStyle("EM from the truth (floor)", "EM from the truth", NEUTRAL, "", (0, (2.2, 1.6))),
+    "em-restarts-floor": MethodStyle(
+        "EM, 10 starts, variances at least the prior's", "EM, 10 starts, floor", GOLD, (4, 1, 0), (0, (3, 1.2)), 6.0
+    ),
+    ORACLE: MethodStyle("EM from the truth (floor)", "EM from the truth", INK, "", (0, (2.2, 1.6))),
+    "bayes": MethodStyle("Bayes estimate (MCMC)", "Bayes", BLACK, "", "-"),
+    "sample-mean": MethodStyle("sample mean (trivial)", "sample mean", GREY, "", (0, (0.8, 1.1))),
     "spectral": MethodStyle("Spectral", "Spectral", GREEN, "^", (0, (1, 1.2))),
     "tgmm-components": MethodStyle("TGMM components", "TGMM components", BLUE, "o", "-"),
     "tgmm-components-em20": MethodStyle("TGMM components + 20 EM steps", "TGMM + EM", SKY, "P", (0, (5, 1.5)), 5.0),
@@ -114,6 +121,9 @@ STYLES = {
     "tgmm-components-n64": MethodStyle(
         "TGMM components, trained at N = 64", "TGMM, N = 64", VIOLET, ">", (0, (5, 1.5)), 4.4
     ),
+    "tgmm-components-no-axes": MethodStyle(
+        "TGMM components, no principal axes", "TGMM, no axes", NAVY, (6, 1, 0), (0, (3, 1.2)), 5.6
+    ),
     "tgmm-matched": MethodStyle("TGMM matched", "TGMM matched", PURPLE, "v", (0, (5, 1.2, 1, 1.2))),
     "tgmm-reference": MethodStyle("TGMM reference", "TGMM reference", WINE, "*", (0, (1, 1.2)), 6.4),
     "tgmm-mamba2": MethodStyle("TGMM Mamba2, both directions", "TGMM Mamba2", OLIVE, "h", "-", 4.6),
@@ -121,8 +131,8 @@ STYLES = {
         "TGMM Mamba2, one direction", "TGMM Mamba2, causal", MAROON, "d", (0, (5, 1.5)), 4.8
     ),
 }
-FALLBACK_COLORS = {"em": "#b8860b", "spectral": "#44aa99", "tgmm": "#7f3c8d", "": "#7f7f7f"}
-FALLBACK_MARKERS = "<>ph*d8H"
+FALLBACK_COLORS = {"em": "#b8560b", "spectral": "#44aa99", "tgmm": "#7f3c8d", "": "#7f7f7f"}
+FALLBACK_MARKERS = ("H", "8", (3, 1, 0), (8, 1, 0), (5, 0, 36), (4, 0, 22.5))
 FALLBACK_LINES = ["-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2))]
 
 
@@ -148,5 +158,15 @@ def _readable(method: str) -> str:
 
 
 def is_oracle(method: str) -> bool:
-    """Return whether the method knows the truth and so marks the floor."""
+    """Return whether the method is EM from the truth, the floor of likelihood methods."""
     return method == ORACLE
+
+
+def is_floor(method: str) -> bool:
+    """Return whether the method is a bound from below rather than a competitor."""
+    return method in (ORACLE, "bayes")
+
+
+def is_level(method: str) -> bool:
+    """Return whether the method is drawn as a level, not as markers."""
+    return not method_style(method).marker

@@ -13,26 +13,26 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from tgmm.columns import reads
 from tgmm.errors import UserError
 from tgmm.figures.layout import Legend, grid_layout, plain_numbers
-from tgmm.figures.style import BLUE, FILLED, INK, NEUTRAL, ORANGE, PURPLE, VERMILION
+from tgmm.figures.style import FILLED, INK, NEUTRAL, SERIES, SERIES_MARKERS, VERMILION
 from tgmm.theory.report import fitted_slope
 
 EM_COLUMNS = ("mixtures", "d", "K", "L", "W", "copies", "exact", "N", "n_tasks", "seed", "median", "largest")
 POWER_COLUMNS = ("measure", "method", "d", "K", "iteration", "N", "n_tasks", "seed", "median", "largest")
-COLORS = (BLUE, ORANGE, VERMILION, PURPLE)
 PANEL_HEIGHT = 2.0
 
 
 # --- theorem-em ----------------------------------------------------------------------------------------------------
 
 LINES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
-MARKERS = ("o", "s", "^")
 MAIN_WIDTH = 2048
 LEVEL = 1e-4
 FLOOR = 1e-9  # EM that has come to its fixed point in double precision differs by rounding only: not shown
 
 
+@reads(summary=EM_COLUMNS)
 def draw_theorem_em(measurements: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw the largest difference from EM against the hidden width, and at one width against the steps."""
     learnt = measurements[~measurements["exact"]]
@@ -68,8 +68,8 @@ def _draw_lines(ax: Axes, rows: pd.DataFrame, axis: str, plain: bool = False) ->
 
 
 def _look(dimension: int, count: int) -> dict:
-    marker = {"marker": MARKERS[dimension % len(MARKERS)], "markersize": 3.4}
-    return {"color": COLORS[count % len(COLORS)], "linestyle": LINES[dimension % len(LINES)], **marker, **FILLED}
+    marker = {"marker": SERIES_MARKERS[dimension % len(SERIES_MARKERS)], "markersize": 3.4}
+    return {"color": SERIES[count % len(SERIES)], "linestyle": LINES[dimension % len(LINES)], **marker, **FILLED}
 
 
 def _draw_guides(ax: Axes, widths: list[int]) -> None:
@@ -126,10 +126,10 @@ def caption_theorem_em(settings: dict) -> str:
 
 # --- theorem-power -------------------------------------------------------------------------------------------------
 
-POWER_COLORS = (BLUE, ORANGE, PURPLE)
 ROUNDING = 2.2e-16
 
 
+@reads(summary=POWER_COLUMNS)
 def draw_theorem_power(measurements: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw the error of one block against d, with and without the offset, and the recovery of a component."""
     layout = grid_layout(2, 2, PANEL_HEIGHT, legend_rows=2, footer_rows=2, share_x=False)
@@ -166,7 +166,7 @@ def _iteration_looks() -> dict[str, dict]:
 
 def _draw_recovery(ax: Axes, rows: pd.DataFrame) -> None:
     """Draw classical iterations as lines, the network's as markers on them."""
-    for color, (_, cell) in zip(POWER_COLORS, rows.groupby("d"), strict=False):
+    for color, (_, cell) in zip(SERIES, rows.groupby("d"), strict=False):
         for method, look in _recovery_looks(color).items():
             run = cell[cell["method"] == method].sort_values("iteration")
             ax.plot(run["iteration"].astype(int), run["median"].clip(lower=ROUNDING), **look)
@@ -183,9 +183,7 @@ def _power_handles(dimensions: list[int]) -> list[Line2D]:
     labels = ("one block", "without offset and extra token")
     looks = _iteration_looks().values()
     handles = [Line2D([], [], label=label, **look) for label, look in zip(labels, looks, strict=True)]
-    handles += [
-        Line2D([], [], color=color, label=f"d = {d}") for color, d in zip(POWER_COLORS, dimensions, strict=False)
-    ]
+    handles += [Line2D([], [], color=color, label=f"d = {d}") for color, d in zip(SERIES, dimensions, strict=False)]
     handles.append(Line2D([], [], color=NEUTRAL, label="classical iterations"))
     return [*handles, Line2D([], [], label="network's blocks", **_recovery_looks(NEUTRAL)["network"])]
 

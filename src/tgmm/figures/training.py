@@ -11,24 +11,35 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 from seaborn import color_palette
 
+from tgmm.columns import reads
 from tgmm.errors import UserError
 from tgmm.figures.data import fill, split_family, untrained_note
-from tgmm.figures.layout import Legend, grid_layout, in_columns, legend_handle, plain_numbers
-from tgmm.figures.style import FILLED, INK, ORACLE, method_style
+from tgmm.figures.layout import Legend, grid_layout, in_columns, label_log_axis, legend_handle, legend_of
+from tgmm.figures.style import FILLED, INK, OPEN, ORACLE, MethodStyle, method_style
+from tgmm.train.history import HISTORY_COLUMNS, still_learning, validations
 
-HISTORY_COLUMNS = ("tasks", "validation_l2_error", "validation_l2_error_oracle")
 SCALE_COLUMNS = (*HISTORY_COLUMNS, "parameters", "flops", "width", "blocks")
+LEARNING = "still learning"
+LEARNING_NOTE = "still learning: the best error fell by more than 5 % over the last third of the tasks"
 
 
-def validations(histories: dict[str, pd.DataFrame], family: str) -> pd.DataFrame:
+def _validated(tables: dict[str, pd.DataFrame], family: str) -> pd.DataFrame:
     """Return the rows of a family's history at which it was validated."""
-    if family not in histories:
+    if family not in tables:
         raise UserError(f"no training history was given for family '{family}' (--history {family}=history.csv)")
-    rows = histories[family].dropna(subset=["validation_l2_error"])
-    rows = rows[rows["tasks"] > 0]
-    if rows.empty:
-        raise UserError(f"the training history of family '{family}' holds no validation")
-    return rows
+    return validations(tables[family], family)
+
+
+def _effort_sentence(settings: dict) -> str:
+    """Return what each training took, of the families whose record is given."""
+    efforts = []
+    for family, record in settings.get("records", {}).items():
+        parts = split_family(family)
+        name = f"{method_style('tgmm-' + parts['recipe']).short}, d = {parts['d']}"
+        numbers = (record["tasks_seen"], record["steps"], record["processor_seconds"])
+        tasks, steps, seconds = (f"{number:,.0f}".replace(",", " ") for number in numbers)
+        efforts.append(f"{name}: {tasks} tasks in {steps} steps and {seconds} processor seconds")
+    return f" Trainings: {'; '.join(efforts)}." if efforts else ""
 
 
 def _draw_oracle(ax: Axes, error: float) -> None:
@@ -36,40 +47,48 @@ def _draw_oracle(ax: Axes, error: float) -> None:
     ax.axhline(error, color=look.color, linestyle=look.line, zorder=2, gid="oracle")
 
 
-def _write_counts() -> FuncFormatter:
-    """Return a formatter that writes a large number with its unit: 20k, 1.5M."""
-
-    def write(value: float, _) -> str:
-        for size, unit in ((1e6, "M"), (1e3, "k")):
-            if value >= size:
-                return f"{value / size:g}{unit}"
-        return f"{value:g}"
-
-    return FuncFormatter(write)
+def _write_count(value: float) -> str:
+    """Write a large number with its unit: 20k, 1.5M."""
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"
 
 
 # --- training-curves -----------------------------------------------------------------------------------------------
 
+CURVES_HEIGHT = 1.9
 
+
+@reads(summary=("seed",), tables=HISTORY_COLUMNS)
 def draw_training_curves(summary: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw validation ℓ2-error against tasks seen on logarithmic axes, a panel for each d, a line for each recipe."""
     panels: dict[int, dict[str, pd.DataFrame]] = {}
     for family in settings["families"]:
         parts = split_family(family)
-        panels.setdefault(int(parts["d"]), {})[parts["recipe"]] = validations(tables, family)
+        panels.setdefault(int(parts["d"]), {})[parts["recipe"]] = _validated(tables, family)
     recipes = list(dict.fromkeys(recipe for curves in panels.values() for recipe in curves))
+    learning = any(still_learning(rows) for curves in panels.values() for rows in curves.values())
+    lines = fill(_curves_footer(summary, settings, learning))
+    legend = _curves_legend([*(f"tgmm-{recipe}" for recipe in recipes), ORACLE], learning)
     columns = len(panels) if len(panels) <= 4 else 3
-    lines = fill(_curves_footer(summary, settings))
-    layout = grid_layout(len(panels), columns, 1.9, legend_rows=1, footer_rows=len(lines))
+    layout = grid_layout(len(panels), columns, CURVES_HEIGHT, legend_rows=legend.rows, footer_rows=len(lines))
     for ax, (dimension, curves) in zip(layout.axes, sorted(panels.items()), strict=True):
         _draw_curves(ax, curves)
         ax.set_title(f"d = {dimension}")
+    label_log_axis(layout.axes[0].yaxis, np.divide(*layout.axes[0].get_ylim()[::-1]))
     layout.label_axes("training tasks seen", r"validation $\ell_2$-error, mean over K")
-    handles = [legend_handle(method_style(f"tgmm-{recipe}")) for recipe in recipes]
-    handles.append(legend_handle(method_style(ORACLE)))
-    layout.add_legend(Legend(handles, len(handles), 1))
+    layout.add_legend(legend)
     layout.add_footer(lines)
     return layout.figure
+
+
+def _curves_legend(methods: list[str], learning: bool) -> Legend:
+    handles = [legend_handle(method_style(method)) for method in methods]
+    if learning:
+        marker = _open_end(method_style("tgmm-components")) | {"color": INK}
+        handles.append(Line2D([], [], label=f"end of a curve: {LEARNING}", **marker))
+    return legend_of(handles, most=4 if len(handles) <= 4 else 3)
 
 
 def _draw_curves(ax: Axes, curves: dict[str, pd.DataFrame]) -> None:
@@ -78,30 +97,51 @@ def _draw_curves(ax: Axes, curves: dict[str, pd.DataFrame]) -> None:
         look = method_style(f"tgmm-{recipe}")
         every = max(1, len(rows) // 10)
         marker = {"marker": look.marker, "markersize": look.size, "markevery": (every - 1, every)}
-        line = {"color": look.color, "linestyle": look.line, "zorder": 3}
+        line = {"color": look.color, "linestyle": look.line, "zorder": 3, "gid": f"curve {recipe}"}
         ax.plot(rows["tasks"], rows["validation_l2_error"], **line, **marker, **FILLED)
+        if still_learning(rows):
+            end = rows.sort_values("tasks").iloc[[-1]]
+            ax.plot(end["tasks"], end["validation_l2_error"], gid=f"{LEARNING} {recipe}", **_open_end(look))
     ax.grid()
     ax.set(xscale="log", yscale="log")
-    ax.yaxis.set_major_formatter(plain_numbers())
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.margins(y=0.12)
     ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter(_write_counts())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _write_count(value)))
     ax.xaxis.set_minor_locator(NullLocator())
 
 
-def _curves_footer(summary: pd.DataFrame, settings: dict) -> list[str]:
+def _open_end(look: MethodStyle) -> dict:
+    """Return the marker at the end of a curve that still falls."""
+    return {"linestyle": "", "marker": look.marker, "markersize": look.size, "color": look.color, "zorder": 4, **OPEN}
+
+
+def _curves_footer(summary: pd.DataFrame, settings: dict, learning: bool) -> list[str]:
     count = settings.get("validation_tasks")
     seeds = ", ".join(str(seed) for seed in sorted(summary["seed"].unique()))
-    tasks = f"{count} validation tasks · " if count else ""
-    return [*untrained_note(settings), f"scale {settings['scale']} · {tasks}seed {seeds}"]
+    tasks = f"{count} validation tasks for each K · " if count else ""
+    provenance = f"scale {settings['scale']} · {tasks}seed {seeds}"
+    return [*untrained_note(settings), *([LEARNING_NOTE] if learning else []), *_effort_notes(settings), provenance]
+
+
+def _effort_notes(settings: dict) -> list[str]:
+    """Return a note for each d on what its trainings took, of the families whose record is given."""
+    by_dimension: dict[str, list[str]] = {}
+    for family, record in settings.get("records", {}).items():
+        parts = split_family(family)
+        numbers = (_write_count(record["tasks_seen"]), str(record["steps"]), f"{record['processor_seconds']:.0f}")
+        text = f"{method_style('tgmm-' + parts['recipe']).short} {' / '.join(numbers)}"
+        by_dimension.setdefault(parts["d"], []).append(text)
+    notes = [f"d = {d}: {', '.join(texts)}" for d, texts in by_dimension.items()]
+    return ["tasks / steps / processor seconds of training", *notes] if notes else []
 
 
 def caption_training_curves(settings: dict) -> str:
-    """Return one sentence on what is shown."""
+    """Return what is shown and what it took to train."""
     return (
         "Validation ℓ2-error, averaged over K, against the number of training tasks seen, for each recipe and "
-        "dimension; the dashed level is EM started from the truth on the same validation tasks."
-    )
+        "dimension; the dashed level is EM started from the truth on the same validation tasks. A curve whose best "
+        "error fell by more than 5 % over the last third of its tasks is marked as still learning."
+    ) + _effort_sentence(settings)
 
 
 # --- backbone-scale ------------------------------------------------------------------------------------------------
@@ -111,6 +151,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 
 
+@reads(summary=(), tables=SCALE_COLUMNS)
 def draw_backbone_scale(summary: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw the final validation error against the parameters, and the error against the computation so far.
 
@@ -121,7 +162,7 @@ def draw_backbone_scale(summary: pd.DataFrame, settings: dict, tables: dict[str,
     last = pd.DataFrame([rows.iloc[-1] for rows in curves.values()])
     looks = _SizeLooks(last)
     legend = looks.legend()
-    lines = fill(_scale_footer(settings, last))
+    lines = fill(_scale_footer(settings, last, sum(map(still_learning, curves.values()))))
     layout = grid_layout(2, 2, PANEL_HEIGHT, legend_rows=legend.rows, footer_rows=len(lines), share_x=False)
     left, right = layout.axes
     for blocks, rows in last.sort_values("parameters").groupby("blocks", sort=True):
@@ -135,6 +176,8 @@ def draw_backbone_scale(summary: pd.DataFrame, settings: dict, tables: dict[str,
     for ax, label in ((left, "number of parameters"), (right, "training compute (floating-point operations)")):
         _draw_oracle(ax, last["validation_l2_error_oracle"].mean())
         ax.set_xlabel(label)
+    left.set_title("at the end of training")
+    right.set_title("along the training")
     _scale_size_axes(left, right, last["parameters"])
     layout.figure.align_xlabels(layout.axes)
     layout.label_axes("", r"validation $\ell_2$-error, mean over K")
@@ -143,8 +186,8 @@ def draw_backbone_scale(summary: pd.DataFrame, settings: dict, tables: dict[str,
     return layout.figure
 
 
-def _sized_curve(histories: dict[str, pd.DataFrame], family: str) -> pd.DataFrame:
-    rows = validations(histories, family)
+def _sized_curve(tables: dict[str, pd.DataFrame], family: str) -> pd.DataFrame:
+    rows = _validated(tables, family)
     if not (np.isfinite(rows["flops"]) & (rows["flops"] > 0) & (rows["parameters"] > 0)).all():
         raise UserError(f"the training history of family '{family}' lacks 'parameters' or 'flops' at some validation")
     return rows
@@ -207,33 +250,35 @@ class _SizeLooks:
 def _scale_size_axes(left: Axes, right: Axes, parameters: pd.Series) -> None:
     for ax in (left, right):
         ax.set(xscale="log", yscale="log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        ax.yaxis.set_major_formatter(plain_numbers())
-        ax.yaxis.set_minor_formatter(NullFormatter())
+        label_log_axis(ax.yaxis, np.divide(*ax.get_ylim()[::-1]))
         ax.grid()
     many = parameters.max() / parameters.min() > MANY_DECADES
     left.xaxis.set_major_locator(LogLocator(subs=(1, 3) if many else (1, 2, 5)))
-    left.xaxis.set_major_formatter(_write_counts())
+    left.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _write_count(value)))
     left.xaxis.set_minor_locator(NullLocator())
     right.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _scale_footer(settings: dict, last: pd.DataFrame) -> list[str]:
+def _scale_footer(settings: dict, last: pd.DataFrame, n_learning: int) -> list[str]:
     part = split_family(settings["families"][0])
     tasks = ", ".join(f"{int(count):,}".replace(",", " ") for count in sorted(last["tasks"].unique()))
     notes = [f"scale {settings['scale']}", f"{part['covariance']}, d = {part['d']}, N up to {part['N']}"]
     notes.append(f"{tasks} training tasks")
+    seconds = [record["processor_seconds"] for record in settings.get("records", {}).values()]
+    if seconds:
+        notes.append(f"{min(seconds):.0f} to {max(seconds):.0f} processor seconds")
     if settings.get("validation_tasks"):
         notes.append(f"{settings['validation_tasks']} validation tasks for each K")
     if "seed" in settings:
         notes.append(f"seed {settings['seed']}")
-    return [*untrained_note(settings), " · ".join(notes)]
+    learning = [f"{LEARNING_NOTE}: {n_learning} of {len(last)} networks"] if n_learning else []
+    return [*untrained_note(settings), *notes, *learning]
 
 
 def caption_backbone_scale(settings: dict) -> str:
-    """Return two sentences on what is shown."""
+    """Return what is shown and what it took to train."""
     return (
         "Validation ℓ2-error, averaged over K, of networks of several widths and numbers of blocks: at the end of "
         "training against the number of parameters, and along the training against its cumulative cost in "
         "floating-point operations. The dashed level is EM started from the truth on the same validation tasks."
-    )
+    ) + _effort_sentence(settings)

@@ -53,3 +53,12 @@ class TaskPoints:
 
 
 Method = Callable[[TaskPoints], FitResult]
+
+
+def not_applicable(task: TaskPoints, reason: str) -> FitResult:
+    """No estimate for any of the tasks, each a failure with the reason."""
+    n_tasks, _, dimension = task.points.shape
+    weights = torch.full((n_tasks, task.n_components), torch.nan, dtype=torch.float64)
+    means = torch.full((n_tasks, task.n_components, dimension), torch.nan, dtype=torch.float64)
+    failures = dict.fromkeys(range(n_tasks), f"not applicable: {reason}")
+    return FitResult(Mixture(weights, means), torch.zeros(n_tasks, dtype=torch.int64), failures)

@@ -1,13 +1,13 @@
 """The Bayes estimate under the paper's prior: the estimate of least expected matched error, which no method can beat.
 
-The posterior of weights and means given the points is sampled by tempered Markov chains (parallel tempering: Geyer 1991,
-Hukushima & Nemoto 1996) with random-walk steps for one component at a time and now and then a component thrown to a
-random point. Two groups of chains never exchange anything: one starts from the truth, one from EM's best start. Their
-estimates must agree, or the task is a failure. The estimate is the mean of the samples, each with its components in the
-order that is nearest to the estimate (a fixed point of that rule), from the start of least expected error.
+The posterior of weights and means given the points is sampled by tempered Markov chains (parallel tempering: Geyer
+1991, Hukushima & Nemoto 1996) with random-walk steps for one component at a time and now and then a component thrown
+to a random point. Two groups of chains never exchange anything: one starts from the truth, one from EM's best start.
+Their estimates must agree, or the task is a failure. The estimate is the mean of the samples, each with its components
+in the order that is nearest to the estimate (a fixed point of that rule), from the start of least expected error.
 
-Only isotropic tasks, whose prior (section 4.1 of arXiv 2505.11918) is: means uniform on [-5, 5]^d with pairwise cosines
-below 0.8, weights proportional to independent uniforms on [0.2, 0.8].
+Only isotropic tasks, whose prior (section 4.1 of arXiv 2505.11918) is: means uniform on [-5, 5]^d with pairwise
+cosines below 0.8, weights proportional to independent uniforms on [0.2, 0.8].
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Chains:
             self.step = (self.step * (0.1 * growth).exp()).clamp(1e-3, MEAN_RANGE)
 
     def _throw(self) -> None:
-        """Throw one component near a random point: an independence proposal, a mixture of unit normals at the points."""
+        """Throw one component near a random point: an independence proposal, unit normals mixed at the points."""
         tasks, replicas = self.log_likelihood.shape
         component = int(torch.randint(self.n_components, (), generator=self.generator))
         chosen = torch.randint(self.points.shape[1], (tasks, replicas), generator=self.generator)

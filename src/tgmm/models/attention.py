@@ -1,7 +1,14 @@
-"""The parts of every network: multi-head attention between two sets, and the MLP."""
+"""Attention, the part of every network: textbook multi-head attention, and attention between many tokens and few.
+
+Textbook attention projects every token to keys, values or queries. The same numbers come out when the projections of
+many data tokens are applied to few component tokens instead: a score (W_k x) · (W_q c) is the inner product of x and
+W_k^T W_q c, and a mean of projected tokens is the projected mean. With K components and H heads a data token then takes
+2 K H D multiplications a direction in place of 2 D^2.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -9,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 MASKED = -1e9
+SMALLEST_SHARE = 1e-3  # keeps the logarithm of an unread component's attention, and its gradient, bounded
 
 
 class Attention(nn.Module):
@@ -60,3 +68,90 @@ def mask_bias(hidden: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     if hidden is None:
         return None
     return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill(hidden, MASKED)[:, None, None, :]
+
+
+class CrossAttention(nn.Module):
+    """The projections of multi-head attention (Vaswani et al. 2017) between two sets of tokens.
+
+    Queries, keys and values have no bias: the tokens come from layer norms, which have one.
+
+    Parameters
+    ----------
+    width : D, the width of both sets.
+    heads : H, the number of heads; must divide the width.
+    """
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads, self.scale = heads, math.sqrt(heads / width)
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.output = nn.Linear(width, width)
+
+    def scores(self) -> Tensor:
+        """The matrix of each head's scores, (H, D, D): a score is query token · matrix · key token."""
+        query, key = (part.weight.unflatten(0, (self.heads, -1)) for part in (self.query, self.key))
+        return self.scale * query.mT @ key
+
+    def values(self) -> Tensor:
+        """What each head makes of a token, as a map onto the stream, (H, D, D): rows are the stream's."""
+        output = self.output.weight.unflatten(1, (self.heads, -1)).transpose(0, 1)
+        return output @ self.value.weight.unflatten(0, (self.heads, -1))
+
+
+class GatherAttention(CrossAttention):
+    """Component tokens attend to the data tokens."""
+
+    def forward(self, components: Tensor, data: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What each component reads, (B, K, D), and its attention as :meth:`probabilities` gives it.
+
+        Parameters
+        ----------
+        components, data : Tensors (B, K, D) and (B, N, D).
+        bias : Tensor (B, 1, N) added to the scores, very negative at hidden data tokens; or None.
+        """
+        spread = self.probabilities(components, data, bias)
+        means = (spread.flatten(1, 2) @ data).unflatten(1, (-1, self.heads)).flatten(2)  # (B, K, H D)
+        return F.linear(means, self.values().transpose(0, 1).flatten(1), self.output.bias), spread
+
+    def probabilities(self, components: Tensor, data: Tensor, bias: Tensor | None) -> Tensor:
+        """How the attention of each component and head is spread over the data, (B, K, H, N); sums over N are one."""
+        queries = F.linear(components, self.scores().mT.flatten(0, 1)).unflatten(-1, (self.heads, -1))
+        scores = queries.flatten(1, 2) @ data.mT
+        return (scores if bias is None else scores + bias).softmax(-1).unflatten(1, (-1, self.heads))
+
+
+class ScatterAttention(CrossAttention):
+    """Data tokens attend to the component tokens, and each component learns how much attention it got.
+
+    A softmax over components hands on averages and no counts; the attention that a component gets is an estimate of its
+    weight, which nothing else in the network could tell it.
+    """
+
+    def forward(
+        self, data: Tensor, components: Tensor, bias: Tensor | None = None, hidden: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What each data token reads, (B, N, D), and the log of each component's mean attention by head, (B, K, H).
+
+        Parameters
+        ----------
+        data, components : Tensors (B, N, D) and (B, K, D).
+        bias : Tensor (B, K, 1, 1) added to the scores, very negative at unused components; or None.
+        hidden : bool Tensor (B, N), data tokens that do not count; None where all do.
+        """
+        spread = self.probabilities(data, components, bias)
+        values = F.linear(components, self.values().flatten(0, 1)).unflatten(-1, (self.heads, -1)).flatten(1, 2)
+        read = spread.flatten(1, 2).mT @ values + self.output.bias
+        if hidden is None:
+            share = spread.mean(-1)
+        else:
+            counted = (~hidden).to(spread.dtype)[:, None, None]
+            share = (spread * counted).sum(-1) / counted.sum(-1)
+        return read, (share + SMALLEST_SHARE).log()
+
+    def probabilities(self, data: Tensor, components: Tensor, bias: Tensor | None) -> Tensor:
+        """How each data token's attention is spread over the components by head, (B, K, H, N); sums over K are one."""
+        keys = F.linear(components, self.scores().flatten(0, 1)).unflatten(-1, (self.heads, -1))
+        scores = (keys.flatten(1, 2) @ data.mT).unflatten(1, (-1, self.heads))
+        return (scores if bias is None else scores + bias).softmax(1)

@@ -16,7 +16,6 @@ from torch import nn
 
 from tgmm.errors import UserError
 from tgmm.files import write_atomically, write_json
-from tgmm.models.network import build_network
 from tgmm.models.settings import NetworkSettings
 
 FORMAT = 1
@@ -66,7 +65,7 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
     if hashlib.sha256(weights).hexdigest() != record["weights_sha256"]:
         raise UserError(f"{path}: its SHA-256 is not the one in {RECORD_FILE}: corrupt, or from another training")
     try:
-        network = build_network(NetworkSettings.from_dict(record["network"]))
+        network = NetworkSettings.from_dict(record["network"]).build()
     except (UserError, AttributeError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise UserError(f"{folder / RECORD_FILE}: describes no network of this version ({error})") from error
     try:

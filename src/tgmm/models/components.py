@@ -1,22 +1,80 @@
 """The default network: component tokens beside the data tokens, the structure that Theorem 1 uses, learnt.
 
-In every block the component tokens attend to the data tokens, then to each other, and the data tokens attend to the
-component tokens, with an MLP on each side; one read-out serves the component tokens of every block. The cost is linear
-in the number of points, and nothing depends on their order.
+The points are seen in axes of the data's own. In every block the component tokens attend to the data tokens, then to
+each other, and the data tokens attend to the component tokens, with an MLP on each side; one read-out serves the
+component tokens of every block. The cost is linear in the number of points, and nothing depends on their order.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgmm.models.attention import MASKED, MLP, Attention, mask_bias
-from tgmm.models.cross import GatherAttention, Moments, ScatterAttention
+from tgmm.models.attention import MASKED, MLP, Attention, GatherAttention, ScatterAttention, mask_bias
 from tgmm.models.estimate import LogEstimate, component_slots
-from tgmm.models.read_in import ReadIn
-from tgmm.models.settings import NetworkSettings
-from tgmm.models.view import View
+from tgmm.models.settings import ComponentsNetwork
+
+EXACT_DIMENSION = 64  # up to here the eigenvectors of the (d, d) second moment are cheap
+ITERATIONS = 4
+OVERSAMPLING = 4
+LONGEST_WAVE = 32.0  # beyond the diameter of the box that means are drawn from
+
+
+class ComponentNetwork(nn.Module):
+    """A set transformer with K component tokens: learnt seeds plus the embedding of K.
+
+    It sees the points, and says what it estimates, in axes of the data's own (:class:`DataAxes`).
+    """
+
+    def __init__(self, settings: ComponentsNetwork):
+        super().__init__()
+        width, heads, blocks = settings.width, settings.heads, settings.blocks
+        self.settings = settings
+        self.data_axes = DataAxes(settings)
+        self.read_in = ReadIn(self.data_axes.dimension, width, settings.fourier)
+        self.seeds = nn.Parameter(torch.randn(settings.largest, width))
+        self.size_embedding = nn.Embedding(len(settings.n_components), width)
+        nn.init.normal_(self.size_embedding.weight, std=0.5)
+        self.data_norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(blocks))
+        coordinates = self.data_axes.dimension if settings.moments else 0
+        self.gathers = nn.ModuleList(GatherBlock(width, heads, coordinates) for _ in range(blocks))
+        # Nothing reads the data tokens after the last block, so it does not update them.
+        self.scatters = nn.ModuleList(ScatterBlock(settings) for _ in range(blocks - 1))
+        self.read_out = ComponentReadout(settings, self.data_axes.dimension)
+
+    def axes(self, points: Tensor, hidden: Tensor | None = None) -> Tensor | None:
+        """The axes in which the network sees tasks; see :meth:`DataAxes.find`."""
+        return self.data_axes.find(points, hidden)
+
+    def forward(
+        self, points: Tensor, n_components: Tensor, hidden: Tensor | None = None, axes: Tensor | None = None
+    ) -> list[LogEstimate]:
+        """The estimate after every block, the last one being the network's.
+
+        Parameters
+        ----------
+        points : Tensor (B, N, d).
+        n_components : Tensor (B,) of int64.
+        hidden : bool Tensor (B, N), True at padding; None where all points are real.
+        axes : what :meth:`axes` gives for these points, where it has been computed before.
+        """
+        size, unused = component_slots(self.settings, n_components)
+        axes = self.axes(points, hidden) if axes is None else axes
+        seen = self.data_axes.project(points, axes)
+        data = self.read_in(seen)
+        components = self.seeds + self.size_embedding(size)[:, None]
+        unused_bias, hidden_bias = mask_bias(unused, data.dtype), mask_bias(hidden, data.dtype)
+        tokens = []
+        for block, (norm, gather) in enumerate(zip(self.data_norms, self.gathers, strict=True)):
+            normed = norm(data)
+            components = gather(components, normed, unused_bias, None if hidden is None else hidden_bias[:, 0], seen)
+            tokens.append(components)
+            if block < len(self.scatters):
+                data, components = self.scatters[block](data, normed, components, unused_bias, hidden)
+        return self.data_axes.restore(self.read_out(torch.stack(tokens), unused), axes).split()
 
 
 class GatherBlock(nn.Module):
@@ -53,14 +111,12 @@ class GatherBlock(nn.Module):
 class ScatterBlock(nn.Module):
     """Data tokens (B, N, D) read the component tokens (B, K, D), which learn how much of that reading each got."""
 
-    def __init__(self, settings: NetworkSettings):
+    def __init__(self, settings: ComponentsNetwork):
         super().__init__()
         width, heads = settings.width, settings.heads
         self.scatter_norm = nn.LayerNorm(width)
         self.scatter = ScatterAttention(width, heads)
         self.count = nn.Linear(heads, width)
-        self.attention_norm = nn.LayerNorm(width) if settings.data_attention else None
-        self.attention = Attention(width, heads) if settings.data_attention else None
         self.data_norm = nn.LayerNorm(width)
         # The points are many: a wider one costs time and learns no more.
         self.data_mlp = MLP(width, F.relu, expansion=1)
@@ -79,16 +135,66 @@ class ScatterBlock(nn.Module):
         """
         read, share = self.scatter(normed, self.scatter_norm(components), unused.permute(0, 3, 1, 2), hidden)
         data = data + read
-        if self.attention is not None:
-            shown = self.attention_norm(data)
-            data = data + self.attention(shown, shown, mask_bias(hidden, data.dtype))
         return data + self.data_mlp(self.data_norm(data)), components + self.count(share)
+
+
+class Moments(nn.Module):
+    """Mean and log-variance of the coordinates under each head's attention, as something to add to component tokens.
+
+    With attention near the responsibilities these are the M-step's mean and variance (Theorem 1's blocks do the same);
+    out of means of learnt features a network would have to square and subtract numbers far larger than the variance.
+
+    Parameters
+    ----------
+    coordinates : number of coordinates, q.
+    width, heads : D and H.
+    """
+
+    SMALLEST_VARIANCE = 1e-3
+
+    def __init__(self, coordinates: int, width: int, heads: int):
+        super().__init__()
+        self.embed = nn.Linear(2 * heads * coordinates, width)
+
+    def forward(self, spread: Tensor, seen: Tensor) -> Tensor:
+        """Tokens (B, K, D) of attention (B, K, H, N) over points (B, N, q) in the coordinates that the network sees."""
+        with torch.autocast(seen.device.type, enabled=False):  # the variance is a small difference of large numbers
+            weights, seen = spread.flatten(1, 2).to(self.embed.weight.dtype), seen.to(self.embed.weight.dtype)
+            first, second = (weights @ torch.cat([seen, seen.square()], -1)).chunk(2, -1)  # (B, K H, q)
+            variance = (second - first.square()).clamp_min(self.SMALLEST_VARIANCE)
+            told = torch.cat([first, variance.log()], -1)
+            return self.embed(told.unflatten(1, (-1, spread.shape[2])).flatten(2))
+
+
+class ReadIn(nn.Module):
+    """A linear map of the coordinates and, if asked for, of their sines and cosines (Tancik et al. 2020).
+
+    Parameters
+    ----------
+    dimension : number of coordinates.
+    width : D.
+    waves : number of waves that the coordinates share: each gets ``waves // dimension`` of them, of length 32, 16, 8,
+        ...; 0 for the coordinates alone. Few coordinates have to carry more each.
+    """
+
+    def __init__(self, dimension: int, width: int, waves: int):
+        super().__init__()
+        self.octaves = waves // dimension
+        self.linear = nn.Linear(dimension * (1 + 2 * self.octaves), width)
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Tokens (B, N, D) of points (B, N, dimension)."""
+        if not self.octaves:
+            return self.linear(points)
+        waves = 2.0 * math.pi / LONGEST_WAVE * 2.0 ** torch.arange(self.octaves, device=points.device)
+        angles = (points[..., None] * waves).flatten(-2)
+        return self.linear(torch.cat([points, angles.sin(), angles.cos()], dim=-1))
 
 
 class ComponentReadout(nn.Module):
     """Weights, means and (anisotropic) standard deviations of each component, from its token."""
 
-    def __init__(self, settings: NetworkSettings, dimension: int):
+    def __init__(self, settings: ComponentsNetwork, dimension: int):
         super().__init__()
         self.norm = nn.LayerNorm(settings.width)
         self.weight = nn.Linear(settings.width, 1, bias=False)  # a bias common to all cancels
@@ -98,7 +204,7 @@ class ComponentReadout(nn.Module):
 
     def forward(self, components: Tensor, unused: Tensor) -> LogEstimate:
         """The estimates (..., B, K) of component tokens (..., B, K, D); ``unused`` (B, K) is True at padding."""
-        # Under autocast the blocks may compute in bfloat16, whose steps at a mean of 4 are 0.03: too coarse to be said.
+        # Under autocast blocks compute in bfloat16, whose steps at a mean of 4 are 0.03: too coarse for an estimate.
         with torch.autocast(components.device.type, enabled=False):
             normed = self.norm(components.to(self.norm.weight.dtype))
             logits = self.weight(normed)[..., 0].masked_fill(unused, MASKED)
@@ -106,72 +212,95 @@ class ComponentReadout(nn.Module):
             return LogEstimate(logits.log_softmax(-1), self.mean(normed), scales)
 
 
-class Feedback(nn.Module):
-    """What a block has estimated, as something to add to the component tokens."""
+class DataAxes:
+    """Axes of the data's own: rotations of a task then look the same, and many dimensions become few.
 
-    def __init__(self, settings: NetworkSettings, dimension: int):
-        super().__init__()
-        self.embed = nn.Linear(1 + dimension * (2 if settings.covariance == "anisotropic" else 1), settings.width)
+    Isotropic tasks are seen in the leading principal axes of their points. Diagonal covariances would not stay diagonal
+    under a rotation, so anisotropic tasks keep their coordinates, brought into a common order and direction.
 
-    def forward(self, estimate: LogEstimate) -> Tensor:
-        """Tokens (B, K, D) of estimates in the coordinates that the network sees."""
-        scales = estimate.standard_deviations
-        parts = [estimate.log_weights.exp()[..., None], estimate.means, *([] if scales is None else [scales])]
-        return self.embed(torch.cat(parts, dim=-1))
-
-
-class ComponentNetwork(nn.Module):
-    """A set transformer with K component tokens: learnt seeds plus the embedding of K.
-
-    It sees the points, and says what it estimates, in axes of the data's own (:class:`tgmm.models.view.View`).
+    Attributes
+    ----------
+    dimension : number of coordinates that the network sees.
     """
 
-    def __init__(self, settings: NetworkSettings):
-        super().__init__()
-        width, heads, blocks = settings.width, settings.heads, settings.blocks
-        self.settings = settings
-        self.view = View(settings)
-        self.read_in = ReadIn(self.view.dimension, width, settings.fourier)
-        self.seeds = nn.Parameter(torch.randn(settings.largest, width))
-        self.size_embedding = nn.Embedding(len(settings.n_components), width)
-        nn.init.normal_(self.size_embedding.weight, std=0.5)
-        self.data_norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(blocks))
-        coordinates = self.view.dimension if settings.moments else 0
-        self.gathers = nn.ModuleList(GatherBlock(width, heads, coordinates) for _ in range(blocks))
-        # Nothing reads the data tokens after the last block, so it does not update them.
-        self.scatters = nn.ModuleList(ScatterBlock(settings) for _ in range(blocks - 1))
-        self.read_out = ComponentReadout(settings, self.view.dimension)
-        self.feedback = Feedback(settings, self.view.dimension) if settings.feedback else None
+    def __init__(self, settings: ComponentsNetwork):
+        self.anisotropic = settings.covariance == "anisotropic"
+        self.used = settings.axes > 0
+        few = self.used and not self.anisotropic
+        self.dimension = min(settings.axes, settings.dimension) if few else settings.dimension
+        # Means of length sqrt(d) get the length that they would have in as many dimensions as the network sees.
+        self.scale = math.sqrt(self.dimension / settings.dimension)
 
-    def axes(self, points: Tensor, hidden: Tensor | None = None) -> Tensor | None:
-        """The axes in which the network sees tasks; see :meth:`tgmm.models.view.View.axes`."""
-        return self.view.axes(points, hidden)
+    def find(self, points: Tensor, hidden: Tensor | None) -> Tensor | None:
+        """The axes of tasks, (B, d, dimension), orthonormal columns; None where coordinates stay as they are."""
+        if not self.used:
+            return None
+        if self.anisotropic:
+            return sorted_coordinates(points, hidden)
+        return principal_axes(points, self.dimension, hidden)
 
-    def forward(
-        self, points: Tensor, n_components: Tensor, hidden: Tensor | None = None, axes: Tensor | None = None
-    ) -> list[LogEstimate]:
-        """The estimate after every block, the last one being the network's.
+    def project(self, points: Tensor, axes: Tensor | None) -> Tensor:
+        """The coordinates of points (B, N, d) in their axes, (B, N, dimension)."""
+        return points if axes is None else self.scale * (points @ axes)
 
-        Parameters
-        ----------
-        points : Tensor (B, N, d).
-        n_components : Tensor (B,) of int64.
-        hidden : bool Tensor (B, N), True at padding; None where all points are real.
-        axes : what :meth:`axes` gives for these points, where it is at hand already.
-        """
-        size, unused = component_slots(self.settings, n_components)
-        axes = self.axes(points, hidden) if axes is None else axes
-        seen = self.view.look(points, axes)
-        data = self.read_in(seen)
-        components = self.seeds + self.size_embedding(size)[:, None]
-        unused_bias, hidden_bias = mask_bias(unused, data.dtype), mask_bias(hidden, data.dtype)
-        tokens = []
-        for block, (norm, gather) in enumerate(zip(self.data_norms, self.gathers, strict=True)):
-            normed = norm(data)
-            components = gather(components, normed, unused_bias, None if hidden is None else hidden_bias[:, 0], seen)
-            tokens.append(components)
-            if block < len(self.scatters):
-                if self.feedback is not None:
-                    components = components + self.feedback(self.read_out(components, unused))
-                data, components = self.scatters[block](data, normed, components, unused_bias, hidden)
-        return self.view.restore(self.read_out(torch.stack(tokens), unused), axes).split()
+    def restore(self, estimate: LogEstimate, axes: Tensor | None) -> LogEstimate:
+        """An estimate in the coordinates of the points."""
+        if axes is None:
+            return estimate
+        scales = estimate.standard_deviations
+        return LogEstimate(
+            estimate.log_weights,
+            estimate.means @ axes.mT / self.scale,
+            None if scales is None else scales @ axes.mT.abs(),  # the axes of scales are signed coordinates
+        )
+
+
+@torch.no_grad()
+def principal_axes(points: Tensor, count: int, hidden: Tensor | None = None) -> Tensor:
+    """Orthonormal directions of largest second moment, a Tensor (B, d, count), largest last.
+
+    Every direction points to where the sum of the points lies, so that its sign does not depend on the order of the
+    points. In many dimensions they come from subspace iteration (Halko, Martinsson & Tropp 2011, algorithm 4.4): exact
+    for the large eigenvalues that hold the means, approximate among the small ones.
+
+    Parameters
+    ----------
+    points : Tensor (B, N, d).
+    count : number of directions, at most d.
+    hidden : bool Tensor (B, N), True at points that do not count.
+    """
+    points = _counted(points, hidden)
+    dimension = points.shape[-1]
+    if dimension <= max(EXACT_DIMENSION, count + OVERSAMPLING):
+        axes = torch.linalg.eigh(points.mT @ points).eigenvectors[..., -count:]
+    else:
+        basis = _start(dimension, count + OVERSAMPLING, points).expand(len(points), -1, -1)
+        for _ in range(ITERATIONS):
+            basis = torch.linalg.qr(points.mT @ (points @ basis)).Q
+        inside = points @ basis
+        axes = basis @ torch.linalg.eigh(inside.mT @ inside).eigenvectors[..., -count:]
+    return _directed(axes, points)
+
+
+@torch.no_grad()
+def sorted_coordinates(points: Tensor, hidden: Tensor | None = None) -> Tensor:
+    """The coordinates as axes, in the order of their second moments and with signs as above: a Tensor (B, d, d)."""
+    points = _counted(points, hidden)
+    order = points.square().sum(1).argsort(1)
+    identity = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device)
+    return _directed(identity[order].mT, points)
+
+
+def _counted(points: Tensor, hidden: Tensor | None) -> Tensor:
+    return points if hidden is None else points.masked_fill(hidden[..., None], 0.0)
+
+
+def _directed(axes: Tensor, points: Tensor) -> Tensor:
+    """Axes (B, d, q) turned to where the sum of the points lies."""
+    return torch.where((points @ axes).sum(1, keepdim=True) < 0, -axes, axes)
+
+
+def _start(dimension: int, count: int, like: Tensor) -> Tensor:
+    """A fixed set of directions, the same in every call: no draw of the caller's random numbers depends on it."""
+    grid = torch.arange(1, dimension * count + 1, dtype=torch.float64).reshape(dimension, count)
+    return (math.sqrt(2.0) * grid).cos().mul(grid.sqrt().sin()).to(like)

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tgmm.mixture import ComponentParameters, Mixture
 from tgmm.models.settings import NetworkSettings
@@ -51,6 +51,11 @@ def component_slots(settings: NetworkSettings, n_components: Tensor) -> tuple[Te
     """Where each task's K (B,) stands among those that a network serves, (B,), and its ``component_mask``."""
     size = torch.searchsorted(_served(settings.n_components, n_components.device), n_components)
     return size, component_mask(n_components, settings.largest)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trained numbers."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
 @functools.cache

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from tgmm.errors import UserError
-from tgmm.models.pooled import PooledNetwork, initialise_normal
-from tgmm.models.settings import NetworkSettings
+from tgmm.models.encoder import PooledNetwork, initialise_normal
+from tgmm.models.settings import Mamba2CausalNetwork, Mamba2Network
 
 # Points that the scan takes at a time; any number gives the same result, this one is the fastest on a CPU.
 CHUNK_SIZE = 32
@@ -28,10 +28,10 @@ CHUNK_SIZE = 32
 class MambaBlock(nn.Module):
     """A pre-norm block: the mixers of all directions read the same tokens and add to the stream."""
 
-    def __init__(self, settings: NetworkSettings):
+    def __init__(self, settings: Mamba2Network | Mamba2CausalNetwork):
         super().__init__()
         self.norm = nn.LayerNorm(settings.width)
-        self.mixers = nn.ModuleList(build_mixer(settings) for _ in range(settings.directions))
+        self.mixers = nn.ModuleList(build_mixer(settings) for _ in range(settings.DIRECTIONS))
 
     def forward(self, tokens: Tensor, reverse: Tensor) -> Tensor:
         """Tokens (B, N, D); ``reverse`` (B, N, 1) is the order in which the second direction reads them."""
@@ -84,16 +84,16 @@ def reversed_order(tokens: Tensor, hidden: Tensor | None) -> Tensor:
     return torch.where(hidden, positions, lengths - 1 - positions)[..., None]
 
 
-def build_mixer(settings: NetworkSettings) -> nn.Module:
+def build_mixer(settings: Mamba2Network | Mamba2CausalNetwork) -> nn.Module:
     """transformers' Mamba2 mixer (B, N, D) -> (B, N, D), with the heads and groups of one direction."""
     configuration, mixer = _mamba2_classes()
-    heads, expand = settings.heads // settings.directions, settings.expand // settings.directions
+    heads, expand = settings.heads // settings.DIRECTIONS, settings.expand // settings.DIRECTIONS
     sizes = configuration(
         hidden_size=settings.width,
         num_heads=heads,
         head_dim=expand * settings.width // heads,
         state_size=settings.state,
-        n_groups=settings.groups // settings.directions,
+        n_groups=settings.groups // settings.DIRECTIONS,
         expand=expand,
         chunk_size=CHUNK_SIZE,
         num_hidden_layers=1,

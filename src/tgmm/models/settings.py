@@ -1,114 +1,242 @@
-"""The settings of a network: what a checkpoint's config.json records and the builder reads."""
+"""The settings of a network, a class for each kind: what config.json records and a network is built from.
+
+A new kind is a class here, with its own settings and what it costs, and a module with its network. Nothing here imports
+torch before a network is built.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args
 
-from tgmm.errors import UserError, unknown_name
+from pydantic import Field, field_validator, model_validator
 
-NETWORK_KINDS = ("components", "set-encoder", "gpt2", "mamba2", "mamba2-causal")
-MAMBA_KINDS = ("mamba2", "mamba2-causal")
-MAMBA_SETTINGS = ("state", "groups", "expand")
-# Settings that only some kinds have.
-COMPONENT_SETTINGS = ("axes", "fourier", "feedback", "data_attention", "moments")
-OWN_SETTINGS = {"components": COMPONENT_SETTINGS, "mamba2": MAMBA_SETTINGS, "mamba2-causal": MAMBA_SETTINGS}
+from tgmm.errors import unknown_name
+from tgmm.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Positive = Annotated[int, Field(ge=1, le=10_000)]
+# Settings of networks that have left, at the values at which they did nothing: records of earlier versions have them.
+REMOVED = {"feedback": False, "data_attention": False, "positions": 1024}
+FORWARD_AND_BACKWARD = 6  # floating-point operations for each multiply-add of the forward pass
 
 
-@dataclass(frozen=True)
-class NetworkSettings:
-    """Architecture of a TGMM network.
+class NetworkSize(Settings):
+    """The size of a network, which a scale of the study sets.
 
-    Attributes
-    ----------
-    kind : "components" (component tokens beside the data tokens), "set-encoder" (bidirectional, no positions,
-        attentive-pooling read-out), "gpt2" (the paper's: causal, learnt positions, the same read-out), or with
-        Mamba2 mixers in place of attention and MLP "mamba2" (both directions) and "mamba2-causal" (the paper's).
-    dimension : d of the points.
-    n_components : every K that the network serves.
-    covariance : "isotropic" or "anisotropic" (then it estimates standard deviations too).
-    width, blocks, heads : D, number of blocks, heads of each attention or of each block's Mamba2 mixers.
-    positions : the longest input of a "gpt2" network.
-    state, groups, expand : of the Mamba2 kinds alone: numbers in the state of a channel, groups of heads that share
-        B and C, and how many times wider than D the mixers are inside. The defaults are the paper's.
-    axes : of the kind "components" alone: the network sees the points in at most so many of their principal axes
-        (at least the largest K); 0 for the coordinates as they are.
-    fourier, feedback, data_attention : of the kind "components" alone: waves of Fourier features at the read-in, shared
-        by the coordinates, whether a block's estimate is fed to the next one, and whether data tokens attend to each
-        other.
-    moments : of the kind "components" alone: component tokens are told mean and variance of the coordinates that their
-        attention to the data picks out, which a softmax over tokens only hands on by way of learnt features.
+    ``PRODUCTS`` says what it costs: multiply-adds of the forward pass for each point and block, in units of width². It
+    includes products of tokens with tokens at the widths of the study's scales, so that the estimate is within a factor
+    of two of what a step runs.
     """
 
-    kind: str
-    dimension: int
-    n_components: tuple[int, ...] = (2, 3, 4, 5)
-    covariance: str = "isotropic"
-    width: int = 64
-    blocks: int = 4
-    heads: int = 4
-    positions: int = 1024
-    state: int = 16
-    groups: int = 2
-    expand: int = 4
-    axes: int = 0
-    fourier: int = 0
-    feedback: bool = False
-    data_attention: bool = False
-    moments: bool = False
+    PRODUCTS: ClassVar[float] = 14.0
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "n_components", tuple(self.n_components))
-        if self.kind not in NETWORK_KINDS:
-            raise unknown_name("network kind", self.kind, NETWORK_KINDS)
-        if self.fourier < 0:
-            raise UserError(f"network setting 'fourier' must be 0 or more waves (got {self.fourier})")
-        if 0 < self.axes < self.largest:
-            raise UserError(f"network axes must be 0 or at least K = {self.largest} (got {self.axes})")
-        if self.kind in MAMBA_KINDS:
-            self._check_mamba()
-        elif self.width % self.heads:
-            raise UserError(f"network width {self.width} is not a multiple of its {self.heads} heads")
+    width: Positive = Field(64, description="D, numbers in a token.")
+    blocks: Positive = Field(4, description="Number of blocks.")
+    heads: Positive = Field(4, description="Heads of each attention, or of each block's Mamba2 mixers.")
 
-    def _check_mamba(self) -> None:
-        for name in ("width", "heads", *MAMBA_SETTINGS):
-            if getattr(self, name) < 1:
-                raise UserError(f"network setting '{name}' must be at least 1 (got {getattr(self, name)})")
-        if self.heads % self.groups:
-            raise UserError(f"network heads {self.heads} are not a multiple of its {self.groups} groups")
-        if self.expand * self.width % self.heads:
-            inner = f"expand x width = {self.expand * self.width}"
-            raise UserError(f"network {inner} is not a multiple of its {self.heads} heads")
-        for name in ("heads", "groups", "expand"):
-            if getattr(self, name) % self.directions:
-                raise UserError(f"network {name} {getattr(self, name)} is odd: 'mamba2' gives half to each direction")
+    @model_validator(mode="after")
+    def _check_heads(self) -> NetworkSize:
+        if self.head_width % self.heads:
+            raise ValueError(f"network {self.head_words} is not a multiple of its {self.heads} heads")
+        return self
 
     @property
-    def directions(self) -> int:
-        """How many directions the mixers of a Mamba2 block run in."""
-        return 2 if self.kind == "mamba2" else 1
+    def head_width(self) -> int:
+        """The numbers that the heads share out among themselves."""
+        return self.width
+
+    @property
+    def head_words(self) -> str:
+        """The same in words, for an error."""
+        return f"width {self.width}"
+
+    def flops(self, n_points: float) -> float:
+        """Floating-point operations, about, of a training step for each task of so many points."""
+        return FORWARD_AND_BACKWARD * self.PRODUCTS * self.width**2 * self.blocks * n_points
+
+
+class ComponentsSize(NetworkSize):
+    """Size and parts of the default network."""
+
+    PRODUCTS: ClassVar[float] = 6.5
+
+    axes: int = Field(
+        0, ge=0, le=10_000,
+        description="The network sees the points in at most so many of their principal axes (at least the largest K); "
+        "0 for the coordinates as they are.",
+    )  # fmt: skip
+    fourier: int = Field(
+        0, ge=0, le=10_000,
+        description="Waves of Fourier features at the read-in, shared by the coordinates; 0 for the coordinates alone.",
+    )  # fmt: skip
+    moments: bool = Field(
+        False,
+        description="Component tokens are told mean and variance of the coordinates under their attention to the data.",
+    )
+
+
+class GPT2Size(NetworkSize):
+    """Size of the paper's network."""
+
+    positions: Positive = Field(1024, description="The longest input; every position has a learnt embedding.")
+
+
+class Mamba2Size(NetworkSize):
+    """Size of a network of Mamba2 mixers; the defaults are the paper's."""
+
+    PRODUCTS: ClassVar[float] = 32.0
+
+    state: Positive = Field(16, description="Numbers in the state of a channel.")
+    groups: Positive = Field(2, description="Groups of heads that share B and C.")
+    expand: Positive = Field(4, description="How many times wider than D the mixers are inside.")
+
+    @property
+    def head_width(self) -> int:
+        return self.expand * self.width
+
+    @property
+    def head_words(self) -> str:
+        return f"expand x width = {self.head_width}"
+
+    @model_validator(mode="after")
+    def _check_groups(self) -> Mamba2Size:
+        if self.heads % self.groups:
+            raise ValueError(f"network heads {self.heads} are not a multiple of its {self.groups} groups")
+        return self
+
+
+class NetworkSettings(NetworkSize):
+    """A network: its size, and the tasks that it serves."""
+
+    kind: str
+    dimension: Positive = Field(description="d of the points.")
+    n_components: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(
+        (2, 3, 4, 5), min_length=1, description="Every K that the network serves."
+    )
+    covariance: Literal["isotropic", "anisotropic"] = Field(
+        "isotropic", description="An anisotropic network estimates standard deviations too."
+    )
+
+    @field_validator("n_components")
+    @classmethod
+    def _check_increasing(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if list(values) != sorted(set(values)):
+            raise ValueError(f"every K once, and in increasing order (got {list(values)})")
+        return values
 
     @property
     def largest(self) -> int:
         """The largest K, to which estimates are padded."""
         return max(self.n_components)
 
+    def build(self) -> nn.Module:
+        """A freshly initialised network; torch's global seed decides its weights."""
+        raise NotImplementedError
+
     def to_dict(self) -> dict[str, Any]:
-        """The settings that this kind of network has, as plain values."""
-        values = {name: getattr(self, name) for name in self.names(self.kind)}
-        return {**values, "n_components": list(self.n_components)}
+        """The settings as plain values, as a record holds them."""
+        first = ("kind", "dimension", "n_components", "covariance")
+        values = self.plain()
+        return {name: values[name] for name in (*first, *(name for name in values if name not in first))}
 
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> NetworkSettings:
-        """Settings from plain values; keys that this kind of network does not have are refused by name."""
-        known = cls.names(values.get("kind"))
-        for key in values:
-            if key not in known:
-                raise unknown_name("network setting", key, known)
-        return cls(**values)
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> AnyNetwork:
+        """Settings of the kind that the values name; keys that this kind does not have are refused by name.
 
-    @classmethod
-    def names(cls, kind: str | None) -> list[str]:
-        """Names of the settings of a kind of network."""
-        others = {name for names in OWN_SETTINGS.values() for name in names} - set(OWN_SETTINGS.get(kind, ()))
-        return [field.name for field in fields(cls) if field.name not in others]
+        Raises
+        ------
+        UserError : one line with the key and what would be right.
+        """
+        kind = values.get("kind") if isinstance(values, Mapping) else None
+        if kind not in NETWORK_KINDS:
+            raise unknown_name("network kind", kind, NETWORK_KINDS)
+        return NETWORK_KINDS[kind].read(without_removed(values))
+
+
+class ComponentsNetwork(NetworkSettings, ComponentsSize):
+    """The default network: component tokens beside the data tokens."""
+
+    kind: Literal["components"] = "components"
+
+    @model_validator(mode="after")
+    def _check_axes(self) -> ComponentsNetwork:
+        if 0 < self.axes < self.largest:
+            raise ValueError(f"network axes must be 0 or at least K = {self.largest} (got {self.axes})")
+        return self
+
+    def build(self) -> nn.Module:
+        from tgmm.models.components import ComponentNetwork
+
+        return ComponentNetwork(self)
+
+
+class SetEncoderNetwork(NetworkSettings):
+    """The paper's network without order: bidirectional blocks and no positions."""
+
+    kind: Literal["set-encoder"] = "set-encoder"
+
+    def build(self) -> nn.Module:
+        from tgmm.models.encoder import EncoderNetwork
+
+        return EncoderNetwork(self)
+
+
+class GPT2Network(NetworkSettings, GPT2Size):
+    """The paper's network: causal GPT-2 blocks and learnt positions."""
+
+    kind: Literal["gpt2"] = "gpt2"
+
+    def build(self) -> nn.Module:
+        from tgmm.models.encoder import EncoderNetwork
+
+        return EncoderNetwork(self)
+
+
+class Mamba2CausalNetwork(NetworkSettings, Mamba2Size):
+    """Mamba2 blocks in one direction, as the paper has them."""
+
+    PRODUCTS: ClassVar[float] = 48.0
+    DIRECTIONS: ClassVar[int] = 1
+
+    kind: Literal["mamba2-causal"] = "mamba2-causal"
+
+    def build(self) -> nn.Module:
+        from tgmm.models.mamba import MambaNetwork
+
+        return MambaNetwork(self)
+
+
+class Mamba2Network(NetworkSettings, Mamba2Size):
+    """Mamba2 blocks of which half the heads and groups read from the other end."""
+
+    DIRECTIONS: ClassVar[int] = 2
+
+    kind: Literal["mamba2"] = "mamba2"
+
+    @model_validator(mode="after")
+    def _check_even(self) -> Mamba2Network:
+        for name in ("heads", "groups", "expand"):
+            if getattr(self, name) % self.DIRECTIONS:
+                raise ValueError(f"network {name} {getattr(self, name)} is odd: 'mamba2' gives half to each direction")
+        return self
+
+    def build(self) -> nn.Module:
+        from tgmm.models.mamba import MambaNetwork
+
+        return MambaNetwork(self)
+
+
+AnyNetwork = Annotated[
+    Union[ComponentsNetwork, SetEncoderNetwork, GPT2Network, Mamba2Network, Mamba2CausalNetwork],  # noqa: UP007
+    Field(discriminator="kind"),
+]
+NETWORK_KINDS = {part.model_fields["kind"].default: part for part in get_args(get_args(AnyNetwork)[0])}
+
+
+def without_removed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a network without those that have left, where they did nothing."""
+    known = NETWORK_KINDS[values["kind"]].model_fields
+    return {key: value for key, value in values.items() if key in known or key not in REMOVED or value != REMOVED[key]}

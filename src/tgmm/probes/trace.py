@@ -19,9 +19,8 @@ from tgmm.counter_random import derive_seed
 from tgmm.errors import UserError
 from tgmm.metrics import best_permutation, pairwise_errors
 from tgmm.mixture import Mixture, concatenate
+from tgmm.models.attention import CrossAttention
 from tgmm.models.checkpoint import Checkpoint, load_checkpoint
-from tgmm.models.cross import CrossAttention
-from tgmm.models.network import build_network
 from tgmm.tasks.sampler import sample_mixtures, sample_points
 
 FIT, TEST = "probe-train", "probe-test"
@@ -167,7 +166,7 @@ def in_own_axes(network: nn.Module, points: Tensor, truth: Mixture) -> tuple[Ten
     A linear probe has no way to know each task's own rotation. For isotropic tasks the turned task is as good as the
     other; a network of fewer axes than dimensions sees its projection.
     """
-    axes = network.view.axes(points, None)
+    axes = network.axes(points)
     if axes is None:
         return points, truth
     wide = axes.to(truth.means.dtype)
@@ -199,4 +198,4 @@ def _untrained(checkpoint: Checkpoint, settings: dict[str, Any]) -> nn.Module:
     seed = checkpoint.record.get("settings", {}).get("seed", settings["seed"])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "initial weights", checkpoint.family))
-        return build_network(checkpoint.network.settings).eval()
+        return checkpoint.network.settings.build().eval()

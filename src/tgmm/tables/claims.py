@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from tgmm.columns import reads
 from tgmm.tables import evidence as by
 from tgmm.tables.evidence import Evidence, Scores
 from tgmm.tables.render import Cell, WideTable
@@ -189,6 +190,7 @@ NOTES = [
 ]
 
 
+@reads(written=CLAIM_COLUMNS)
 def claims_rows(summary: pd.DataFrame, settings: dict) -> pd.DataFrame:
     """One row a claim."""
     corrected, reference = (Scores(summary, settings, metric) for metric in ("l2_error", "l2_error_reference"))

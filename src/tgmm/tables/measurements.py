@@ -1,11 +1,12 @@
-"""Tables of other measurements: the sorted loss's floor, sizes of the theorems' networks, the recipe study."""
+"""Tables of other measurements: the sorted loss's floor, sizes of the theorems' networks, the ablation."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from tgmm.recipe_study.comparison import compare
-from tgmm.study.recipe_study import BASELINE
+from tgmm.ablation.compare import COLUMNS, COMPARED, compare
+from tgmm.columns import reads
+from tgmm.config import BASELINE
 from tgmm.tables.render import Cell, WideTable, write_number, write_percent
 
 # --- the error that the sorted, unmatched loss leaves in its own minimiser -------------------------------------------
@@ -20,6 +21,7 @@ KNOWN, SAMPLED = "known labels", "importance sampling"
 FLOOR_HEADS = [KNOWN, SAMPLED, "EM from the truth", "ratio"]
 
 
+@reads(summary=SORTED_FLOOR_COLUMNS, written=SORTED_FLOOR_COLUMNS)
 def sorted_floor_rows(measured: pd.DataFrame, settings: dict) -> pd.DataFrame:
     """The measurement as it is: a row for each cell and approach."""
     return measured[list(SORTED_FLOOR_COLUMNS)]
@@ -96,6 +98,7 @@ SIZE_HEADS = {
 }
 
 
+@reads(summary=SIZE_COLUMNS, written=SIZE_COLUMNS)
 def theorem_sizes_rows(sizes: pd.DataFrame, settings: dict) -> pd.DataFrame:
     """The measured sizes as they are."""
     return sizes[list(SIZE_COLUMNS)]
@@ -135,15 +138,16 @@ def caption_theorem_sizes(settings: dict) -> str:
 RECIPE_HEADS = ["tasks seen", "processor seconds", "ℓ2-error", "ratio", "after 20 EM steps", "ratio"]
 
 
-def recipe_rows(study: pd.DataFrame, settings: dict) -> pd.DataFrame:
+@reads(summary=COLUMNS, written=COMPARED)
+def ablation_rows(study: pd.DataFrame, settings: dict) -> pd.DataFrame:
     """The comparison: means over seeds with their ranges, in the order of the ratio over all dimensions."""
     return compare(study, settings.get("changes"))
 
 
-def recipe_table(rows: pd.DataFrame, settings: dict) -> WideTable:
+def ablation_table(rows: pd.DataFrame, settings: dict) -> WideTable:
     """A row for each d and change; the baseline among the others, in the order of the errors."""
     body = [([str(row["d"]), row["label"]], _recipe_cells(row)) for _, row in rows.iterrows()]
-    text = settings.get("caption") or caption_recipe(settings)
+    text = settings.get("caption") or caption_ablation(settings)
     return WideTable(
         ["d", "change"], list(RECIPE_HEADS), body, text, _recipe_notes(rows, settings), columns=("r", "l", *"cccccc")
     )
@@ -189,6 +193,6 @@ def _recipe_notes(rows: pd.DataFrame, settings: dict) -> list[str]:
     ]
 
 
-def caption_recipe(settings: dict) -> str:
+def caption_ablation(settings: dict) -> str:
     """One sentence on what is shown."""
     return "What one change of the recipe does to the error, at equal processor time of training."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from tgmm.columns import reads
 from tgmm.errors import UserError
 from tgmm.figures.data import FAILED, GAP, OK, failure_reasons, provenance, select_summary
 from tgmm.figures.labels import SHIFT_TEXTS, metric_text
@@ -94,6 +95,7 @@ TABLE_COLUMNS = [
 TABLE_COLUMNS += ["n_tasks", "n_failed", "failure_share", "failure_reason"]
 
 
+@reads(written=TABLE_COLUMNS)
 def score_rows(summary: pd.DataFrame, settings: dict) -> pd.DataFrame:
     """One row a cell and method, for machines; methods without a value have a row whose status says why."""
     return taskset_cells(summary, settings)
@@ -182,6 +184,7 @@ METRIC_HEADS = {
 }
 
 
+@reads(written=FULL_COLUMNS)
 def full_rows(summary: pd.DataFrame, settings: dict) -> pd.DataFrame:
     """One row a cell, method and metric; what has no value has a row whose status says why."""
     metrics = settings["metrics"]

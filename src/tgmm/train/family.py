@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import platform
+import re
 import time
-from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,12 @@ from typing import Any
 import pandas as pd
 import torch
 
-from tgmm.code_version import training_version
 from tgmm.files import write_atomically
 from tgmm.models.checkpoint import save_checkpoint
-from tgmm.train.interrupt import InterruptRequest, deferred_signals
-from tgmm.train.lock import exclusive
-from tgmm.train.loop import StopReason, Trainer
-from tgmm.train.progress import TrainingProgress
+from tgmm.train.progress import TrainingProgress, deferred_signals
 from tgmm.train.settings import TrainingSettings
-from tgmm.train.validation import ValidationSet
-from tgmm.train.world import World, joined_world
+from tgmm.train.state import exclusive
+from tgmm.train.trainer import StopReason, Trainer, ValidationSet
 
 HISTORY_FILE = "history.csv"
 PACKAGES = ("torch", "numpy", "safetensors")
@@ -31,39 +27,38 @@ PACKAGES = ("torch", "numpy", "safetensors")
 def train_family(
     settings: TrainingSettings, out: Path, work: Path, device: torch.device, max_minutes: float = math.inf
 ) -> StopReason:
-    """Train, or go on training, one family; outputs appear only when it is finished.
+    """Train one family, or resume its training; outputs appear only when it is finished.
 
     Parameters
     ----------
     settings : everything that shapes the result.
     out : the model's folder: model.safetensors, config.json, history.csv.
     work : parent of the resumable states, ``work/<family>/<fingerprint>/``.
-    max_minutes : stop cleanly after so long and leave a state to go on from.
+    max_minutes : stop cleanly after so long and leave a state to resume from.
     """
-    with joined_world(device) as world:
-        trainer, reason = train_network(settings, work, device, max_minutes, world)
-        if reason.kind == "finished" and world.first:
-            release(trainer, out)
+    trainer, reason = train_network(settings, work, device, max_minutes)
+    if reason.kind == "finished":
+        release(trainer, out)
     return reason
 
 
 def train_network(
-    settings: TrainingSettings, work: Path, device: torch.device, max_minutes: float = math.inf,
-    world: World | None = None, visible: bool = True,
-) -> tuple[Trainer, StopReason]:  # fmt: skip
-    """Train, or go on training, one network, and release nothing.
+    settings: TrainingSettings, work: Path, device: torch.device, max_minutes: float = math.inf, visible: bool = True
+) -> tuple[Trainer, StopReason]:
+    """Train one network, or resume its training, and release nothing.
 
     Parameters
     ----------
     settings, work, max_minutes : as for :func:`train_family`.
-    world : the processes that train it together.
     visible : whether progress is reported.
     """
-    world = world or World()
-    with ExitStack() as locks, deferred_signals() as request:
-        trainer, validation = prepare(settings, work, device, locks, request, world)
+    folder = state_folder(settings, work)
+    with deferred_signals() as request, exclusive(folder, request=request):
+        trainer = Trainer(settings, folder, device)
+        trainer.resume(lambda line: print(f"{settings.family}: {line}", flush=True))
+        validation = ValidationSet(settings, device)
         done = trainer.record.step * settings.training.batch
-        progress = TrainingProgress(settings.family, settings.training.tasks, done, visible and world.first)
+        progress = TrainingProgress(settings.family, settings.training.tasks, done, visible)
         try:
             reason = trainer.run(validation, progress, request, 60.0 * max_minutes)
         finally:
@@ -71,24 +66,9 @@ def train_network(
     return trainer, reason
 
 
-def prepare(
-    settings: TrainingSettings, work: Path, device: torch.device, locks: ExitStack, request: InterruptRequest,
-    world: World | None = None,
-) -> tuple[Trainer, ValidationSet | None]:  # fmt: skip
-    """A trainer at the newest state of its family, whose lock it holds, and what the first process validates on."""
-    world = world or World()
-    folder = state_folder(settings, work)
-    if world.first:
-        locks.enter_context(exclusive(folder, request=request))
-    world.wait()
-    trainer = Trainer(settings, folder, device, world)
-    trainer.resume(lambda line: print(f"{settings.family}: {line}", flush=True) if world.first else None)
-    return trainer, ValidationSet(settings, device) if world.first else None
-
-
 def state_folder(settings: TrainingSettings, work: Path) -> Path:
     """Where the states of a family lie, ``work/<family>/<fingerprint>/``."""
-    return work / settings.family / settings.fingerprint(training_version())
+    return work / settings.family / settings.fingerprint()
 
 
 def release(trainer: Trainer, out: Path) -> None:
@@ -101,12 +81,13 @@ def release(trainer: Trainer, out: Path) -> None:
         {
             "family": trainer.settings.family,
             "settings": trainer.settings.to_dict(),
-            "record": _record(trainer),
+            "record": training_record(trainer),
         },
     )
 
 
-def _record(trainer: Trainer) -> dict[str, Any]:
+def training_record(trainer: Trainer) -> dict[str, Any]:
+    """What a released model says of its training."""
     last = trainer.record.history[-1]
     return {
         "steps": trainer.record.step,
@@ -114,8 +95,7 @@ def _record(trainer: Trainer) -> dict[str, Any]:
         "wall_seconds": round(trainer.record.seconds, 1),
         "processor_seconds": round(trainer.record.processor_seconds, 1),
         "finished": time.strftime("%Y-%m-%d", time.gmtime()),
-        "device": torch.cuda.get_device_name() if trainer.device.type == "cuda" else platform.machine(),
-        "processes": trainer.world.size,
+        "device": torch.cuda.get_device_name() if trainer.device.type == "cuda" else processor_name(),
         "threads": torch.get_num_threads(),
         "seed": trainer.settings.seed,
         "parameters": trainer.parameters,
@@ -123,5 +103,14 @@ def _record(trainer: Trainer) -> dict[str, Any]:
         "validation_l2_error": last["validation_l2_error"],
         "validation_l2_error_oracle": last["validation_l2_error_oracle"],
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "fingerprint": trainer.settings.fingerprint(training_version()),
+        "fingerprint": trainer.settings.fingerprint(),
     }
+
+
+def processor_name(information: Path = Path("/proc/cpuinfo")) -> str:
+    """Model of this machine's processor; where the system does not tell it, its architecture."""
+    try:
+        model = re.search(r"^model name\s*:\s*(.+)$", information.read_text(errors="replace"), re.MULTILINE)
+    except OSError:
+        model = None
+    return " ".join(model[1].split()) if model else platform.processor() or platform.machine()

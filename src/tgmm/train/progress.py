@@ -1,14 +1,19 @@
-"""Training progress: a live bar on a terminal, a line now and then in a log."""
+"""What a training reports while it runs, a live bar on a terminal or lines in a log, and how it is stopped."""
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 LOG_SECONDS = 15.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class TrainingProgress:
@@ -17,18 +22,17 @@ class TrainingProgress:
     Parameters
     ----------
     family : shown in front of every line.
-    tasks, done : tasks of the whole training, and those that a resumed state has seen already.
-    visible : False for a process that leaves reporting to another one.
-    bar : False for lines on a terminal too, as for families side by side.
+    tasks, done : tasks of the whole training, and those that a resumed state has seen.
+    visible : False for a training that reports nothing.
     """
 
-    def __init__(self, family: str, tasks: int, done: int = 0, visible: bool = True, bar: bool = True):
+    def __init__(self, family: str, tasks: int, done: int = 0, visible: bool = True):
         self.family, self.tasks, self.visible = family, tasks, visible
         self.started, self.start_done, self.last_line = time.monotonic(), done, 0.0
         self.validation = "-"
         console = Console(stderr=True)
         self.bar = None
-        if visible and bar and console.is_terminal:
+        if visible and console.is_terminal:
             columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rest]}")]
             self.bar = Progress(*columns, TimeRemainingColumn(), console=console)
             self.bar_task = self.bar.add_task(family, total=tasks, completed=done, rest="")
@@ -46,20 +50,14 @@ class TrainingProgress:
         elif now - self.last_line >= LOG_SECONDS:
             self.last_line = now
             left = (self.tasks - done) / max(speed, 1e-9)
-            self.say(f"{rest}  {_clock(left)} left")
+            print(f"{self.family}: {rest}  {_clock(left)} left", file=sys.stderr, flush=True)
 
     def validated(self, error: float, oracle: float) -> None:
         """Show a validation error beside the oracle's from now on."""
         self.validation = f"{error:.3f} (oracle {oracle:.3f})"
 
-    def say(self, line: str) -> None:
-        """A line of its own, above the bar if there is one."""
-        if self.bar is not None:
-            self.bar.console.print(f"{self.family}: {line}", highlight=False)
-        else:
-            print(f"{self.family}: {line}", file=sys.stderr, flush=True)
-
     def close(self) -> None:
+        """Leave the bar as it is."""
         if self.bar is not None:
             self.bar.stop()
 
@@ -67,3 +65,28 @@ class TrainingProgress:
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes}:{seconds:02d}"
+
+
+class InterruptRequest:
+    """Which signal asked for a stop, if any; a training answers between two steps."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.number is not None
+
+    def receive(self, number: int, _frame: FrameType | None) -> None:
+        self.number = number
+
+
+@contextmanager
+def deferred_signals() -> Iterator[InterruptRequest]:
+    """Within the block SIGINT and SIGTERM only set the request; afterwards the previous handlers stand again."""
+    request = InterruptRequest()
+    previous = {number: signal.signal(number, request.receive) for number in SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

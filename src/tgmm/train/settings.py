@@ -5,45 +5,40 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
-from tgmm.errors import UserError, unknown_name
+from pydantic import Field, model_validator
+
 from tgmm.loss_kinds import LOSSES
-from tgmm.models.settings import NetworkSettings
+from tgmm.models.settings import NETWORK_KINDS, AnyNetwork, Positive, without_removed
+from tgmm.settings import Settings
+from tgmm.versions import version
 
-SCHEDULES = ("cosine", "linear", "constant")
-OPTIMISERS = ("adamw", "muon")
-PRECISIONS = ("float32", "bfloat16")
+Tasks = Annotated[int, Field(ge=1, le=10**15)]
+MEAN_LENGTH = 0.75  # of N0: lengths are uniform between half of it and all of it
+CORE_RATE = 1.5e10  # floating-point operations a second that one core reaches in training
+# Settings that have left, at the values at which they did nothing: records of earlier versions have them.
+REMOVED = {"unrolled": 0}
+REMOVED_FROM_BUDGET = {"optimiser": "adamw"}
 
 
-@dataclass(frozen=True)
-class Budget:
-    """How long and how fast a family trains; counted in tasks seen, so that the result does not depend on speed.
+class Budget(Settings):
+    """How long and how fast a family trains; counted in tasks seen, so that the result does not depend on speed."""
 
-    Attributes
-    ----------
-    tasks : tasks to see, rounded up to whole batches.
-    batch : tasks in a step.
-    learning_rate : peak of the schedule.
-    weight_decay, clip : of the optimiser, and the largest gradient norm.
-    warmup : share of the steps that warm up linearly.
-    validate_every : tasks between two validations.
-    schedule : how the rate goes on: "cosine" or "linear" decay to zero, or "constant".
-    optimiser : "adamw", or "muon" for the matrices of the blocks with AdamW for the rest.
-    precision : of the products in the network while it trains: "float32", or "bfloat16" by autocast.
-    """
-
-    tasks: int
-    batch: int = 32
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
-    warmup: float = 0.05
-    clip: float = 1.0
-    validate_every: int = 4000
-    schedule: str = "cosine"
-    optimiser: str = "adamw"
-    precision: str = "float32"
+    tasks: Tasks = Field(description="Tasks to see, rounded up to whole batches.")
+    batch: int = Field(32, ge=1, le=10**6, description="Tasks in a step.")
+    learning_rate: float = Field(2e-3, gt=0, description="Peak of the schedule.")
+    weight_decay: float = Field(1e-4, ge=0, description="Weight decay of AdamW.")
+    warmup: float = Field(0.05, ge=0, le=1, description="Share of the steps that warm up linearly.")
+    clip: float = Field(1.0, gt=0, description="The largest norm of a gradient; a larger one is scaled down.")
+    validate_every: Tasks = Field(4000, description="Tasks between two validations.")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="How the rate goes on: by a cosine or a line to zero, or constant."
+    )
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of the products in the network while it trains; bfloat16 by autocast."
+    )
 
     @property
     def steps(self) -> int:
@@ -59,85 +54,70 @@ class Budget:
         return self.learning_rate * share[self.schedule]
 
 
-@dataclass(frozen=True)
-class TrainingSettings:
+class TrainingSettings(Settings):
     """Everything that shapes a trained family.
 
-    Attributes
-    ----------
-    family : its name.
-    covariance, dimension, n_components, longest : the task family: d, every K, and N0 (training lengths are uniform
-        on {N0/2, ..., N0}).
-    recipe, network, loss : the recipe's name, its architecture and its loss (one of ``tgmm.loss_kinds.LOSSES``).
-    unrolled : EM steps inside the loss; see :func:`tgmm.losses.training_loss`.
-    training : the budget.
-    validation_tasks : number for each K, from a seed of their own.
-    seed : of the study; every stream derives from it and the family's name.
+    The network's dimension, K and covariance are those of the tasks; what is read for it needs its kind and size alone.
     """
 
-    family: str
-    covariance: str
-    dimension: int
-    n_components: tuple[int, ...]
-    longest: int
-    recipe: str
-    network: NetworkSettings
-    loss: str
-    training: Budget
-    validation_tasks: int
-    seed: int
-    unrolled: int = 0
+    family: str = Field(min_length=1, max_length=200, description="Its name.")
+    covariance: Literal["isotropic", "anisotropic"] = Field(description="Of the tasks.")
+    dimension: Positive = Field(description="d of the tasks.")
+    n_components: tuple[int, ...] = Field(description="Every K of the tasks.")
+    n_points: int = Field(
+        alias="longest", ge=2, le=10**6, description="N0; training lengths are uniform on {N0/2, ..., N0}."
+    )
+    recipe: str = Field(description="Name of the recipe.")
+    network: AnyNetwork = Field(description="The architecture.")
+    loss: Literal[LOSSES] = Field(description="What training minimises; see tgmm.losses.")
+    training: Budget = Field(description="How long and how fast it trains.")
+    validation_tasks: int = Field(ge=1, le=10**6, description="Number for each K, from a seed of their own.")
+    seed: int = Field(ge=0, le=2**62, description="Of the study; every stream derives from it and the family's name.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, values: Any) -> Any:
+        """Without what has left or counts for nothing, and with a network that serves the tasks."""
+        if not isinstance(values, Mapping):
+            return values
+        values = {key: value for key, value in values.items() if key != "scale" and REMOVED.get(key, ...) != value}
+        budget, network = values.get("training"), values.get("network")
+        if isinstance(budget, Mapping):
+            removed = REMOVED_FROM_BUDGET.items()
+            values["training"] = {key: value for key, value in budget.items() if (key, value) not in removed}
+        if isinstance(network, Mapping) and network.get("kind") in NETWORK_KINDS:
+            tasks = {key: values[key] for key in ("dimension", "n_components", "covariance") if key in values}
+            if isinstance(tasks.get("n_components"), tuple):
+                tasks["n_components"] = values["n_components"] = _sorted(tasks["n_components"])
+            values["network"] = {**without_removed(network), **tasks}
+        return values
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainingSettings:
-        """Settings from the workflow's JSON; missing, unknown and impossible values are refused by name."""
-        known = [field.name for field in fields(cls)]
-        for key in values:
-            if key not in known and key != "scale":
-                raise unknown_name("training setting", key, known)
-        for key in known:
-            if key not in values and key != "unrolled":
-                raise UserError(f"training settings lack '{key}'")
-        if values["loss"] not in LOSSES:
-            raise unknown_name("loss", values["loss"], LOSSES)
-        network = NetworkSettings.from_dict(
-            {
-                **values["network"],
-                "dimension": values["dimension"],
-                "n_components": sorted(values["n_components"]),
-                "covariance": values["covariance"],
-            }
-        )
-        budget = _budget(values["training"])
-        unrolled = values.get("unrolled", 0)
-        if unrolled and (unrolled < 0 or values["covariance"] != "isotropic"):
-            raise UserError(f"training setting 'unrolled' must be 0, or more for isotropic tasks (got {unrolled})")
-        rest = {
-            key: values[key] for key in known if key in values and key not in ("network", "training", "n_components")
-        }
-        return cls(**rest, n_components=network.n_components, network=network, training=budget)
+    def from_dict(cls, values: Mapping[str, Any]) -> TrainingSettings:
+        """Settings from the workflow's JSON or a record; missing, unknown and impossible values are refused by name."""
+        return cls.read(values)
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "n_components": list(self.n_components), "network": self.network.to_dict()}
+        """The settings as plain values, as a record holds them."""
+        return {**self.model_dump(mode="json", by_alias=True), "network": self.network.to_dict()}
 
-    def fingerprint(self, code: str) -> str:
+    def fingerprint(self) -> str:
         """Hash of everything that shapes the result, so that an edited study never resumes another one's state."""
-        text = json.dumps({"settings": self.to_dict(), "code": code}, sort_keys=True)
+        code = version(f"training:{self.network.kind}")
+        text = json.dumps({"settings": self.to_dict(), "version": code}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    @property
+    def flops(self) -> float:
+        """Floating-point operations, about, of the whole training."""
+        return self.training.tasks * self.network.flops(MEAN_LENGTH * self.n_points)
 
-def _budget(values: dict[str, Any]) -> Budget:
-    known = [field.name for field in fields(Budget)]
-    for key in values:
-        if key not in known:
-            raise unknown_name("training setting", f"training.{key}", [f"training.{name}" for name in known])
-    if "tasks" not in values:
-        raise UserError("training settings lack 'training.tasks'")
-    budget = Budget(**values)
-    for name, choices in (("schedule", SCHEDULES), ("optimiser", OPTIMISERS), ("precision", PRECISIONS)):
-        if getattr(budget, name) not in choices:
-            raise unknown_name(f"training.{name}", getattr(budget, name), choices)
-    for name in ("tasks", "batch", "validate_every", "learning_rate", "clip"):
-        if not getattr(budget, name) > 0:  # NaN is not positive either
-            raise UserError(f"training.{name} must be positive (got {getattr(budget, name)})")
-    return budget
+
+def training_hours(families: Iterable[TrainingSettings], cores: int) -> float:
+    """Hours that so many cores need, about, to train families."""
+    return sum(settings.flops for settings in families) / (CORE_RATE * cores) / 3600
+
+
+def _sorted(values: tuple) -> tuple:
+    """In increasing order, where they can be ordered; what cannot be is left to the checks."""
+    return tuple(sorted(values)) if all(isinstance(value, int) for value in values) else values

@@ -1,40 +1,50 @@
-"""Resumable training states: weights, optimiser moments, step and history in one checked file.
+"""Resumable states of a training: weights, optimizer moments, step and history in one checked file, under a lock.
 
 A state's name carries its step and the first digits of its SHA-256, so a damaged file is recognised and the one before
 it is used. Tasks are drawn by counters and nothing else is random after the start, so no generator has to be saved.
+Whoever only watches a training reads names and headers, for which torch is not imported.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
-from torch import Tensor, nn
-
+from tgmm.errors import UserError
 from tgmm.files import write_atomically
-from tgmm.train.optimiser import Optimiser
-from tgmm.train.state_files import NAME, state_files
+from tgmm.locks import FileLock
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from tgmm.train.optimizer import Optimizer
+    from tgmm.train.progress import InterruptRequest
+
+NAME = re.compile(r"state-(\d{9})-([0-9a-f]{16})\.safetensors")
 KEPT = 2
+LOCK_FILE = "lock"
+POLL_SECONDS = 1.0
 
 
 @dataclass
 class TrainingRecord:
-    """What a state holds besides the tensors of network and optimiser.
+    """What a state holds besides the tensors of network and optimizer.
 
     Attributes
     ----------
     step : steps taken.
     history : rows of history.csv so far.
     running : number of steps since the last row and sums of their losses, in the order of ``tgmm.train.step.SUMS``.
-    seconds : time so far, over all sittings.
-    processor_seconds : processor time of the steps alone, over all sittings.
+    seconds : time so far, without interruptions.
+    processor_seconds : processor time of the steps alone.
     """
 
     step: int
@@ -44,40 +54,103 @@ class TrainingRecord:
     processor_seconds: float
 
 
-def save_state(folder: Path, network: nn.Module, optimiser: Optimiser, progress: TrainingRecord) -> Path:
+def save_state(folder: Path, network: nn.Module, optimizer: Optimizer, record: TrainingRecord) -> Path:
     """Write a state and remove all but the newest two."""
+    from safetensors.torch import save
+
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-    tensors.update({f"optimiser.{name}": tensor for name, tensor in optimiser.tensors().items()})
+    tensors.update({f"optimizer.{name}": tensor for name, tensor in optimizer.tensors().items()})
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-    content = save_tensors(tensors, {"record": json.dumps(asdict(progress))})
-    path = folder / f"state-{progress.step:09d}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
+    content = save(tensors, {"record": json.dumps(asdict(record))})
+    path = folder / f"state-{record.step:09d}-{hashlib.sha256(content).hexdigest()[:16]}.safetensors"
     write_atomically(path, content)
     for old in state_files(folder)[KEPT:]:
         old.unlink(missing_ok=True)
     return path
 
 
-def restore_state(folder: Path, network: nn.Module, optimiser: Optimiser, warn=print) -> TrainingRecord | None:
-    """Load the newest sound state into network and optimiser; None where there is none."""
+def restore_state(
+    folder: Path, network: nn.Module, optimizer: Optimizer, warn: Callable[[str], None] = print
+) -> TrainingRecord | None:
+    """Load the newest sound state into network and optimizer; None where there is none."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
     for path in state_files(folder):
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest()[:16] != NAME.fullmatch(path.name)[2]:
             warn(f"{path}: damaged (its checksum does not match); using the state before it")
             continue
         try:
-            tensors = load_tensors(content)
+            tensors = load(content)
         except SafetensorError as error:
             warn(f"{path}: damaged ({error}); using the state before it")
             continue
-        length = int.from_bytes(content[:8], "little")
-        record = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["record"])
-        _load(tensors, network, optimiser)
+        record, _ = read_header(path)
+        network.load_state_dict(_part(tensors, "network."))
+        optimizer.load(_part(tensors, "optimizer."))
         return TrainingRecord(**record)
     return None
 
 
-def _load(tensors: dict[str, Tensor], network: nn.Module, optimiser: Optimiser) -> None:
-    prefix = "network."
-    network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-    prefix = "optimiser."
-    optimiser.load({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def state_files(folder: Path) -> list[Path]:
+    """The states in a folder, newest first."""
+    return sorted((path for path in folder.glob("state-*.safetensors") if NAME.fullmatch(path.name)), reverse=True)
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], float]:
+    """The training record in a state's header, and when the file was written (seconds since the epoch).
+
+    The header is safetensors': its length in 8 bytes (little-endian), then JSON with the offsets of the tensors and,
+    under ``__metadata__``, the training record. Tensors stay unread, so of their damage only a wrong size is noticed.
+
+    Raises
+    ------
+    FileNotFoundError
+    ValueError, TypeError, LookupError or AttributeError : where the file is no state.
+    """
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        length = int.from_bytes(file.read(8), "little")
+        if length > status.st_size:
+            raise ValueError("the header is longer than the file")
+        header = json.loads(file.read(length))
+    record = json.loads(header.pop("__metadata__")["record"])
+    if 8 + length + max(tensor["data_offsets"][1] for tensor in header.values()) != status.st_size:
+        raise ValueError("the file has not the size that its header says")
+    return record, status.st_mtime
+
+
+@contextmanager
+def exclusive(
+    folder: Path, report: Callable[[str], None] = print, request: InterruptRequest | None = None
+) -> Iterator[None]:
+    """Hold a work folder's lock for the block; wait, and report it, while another trainer holds it.
+
+    A killed workflow may have left one running.
+
+    Raises
+    ------
+    UserError : for a folder that cannot be written, or a request to stop that comes while it waits.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK_FILE)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
+    with lock:
+        waiting = False
+        while not lock.acquire():
+            if not waiting:
+                holder = lock.read() or "unknown"
+                report(f"{folder}: another trainer (process {holder}) is at work on this family; waiting for it")
+                waiting = True
+            time.sleep(POLL_SECONDS)
+            if request:
+                raise UserError(f"{folder}: told to stop while waiting for the other trainer")
+        lock.write(str(os.getpid()))
+        yield

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import math
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tgmm.errors import UserError
-from tgmm.train.state_files import read_header, state_files
+from tgmm.locks import is_locked
+from tgmm.train.settings import TrainingSettings
+from tgmm.train.state import LOCK_FILE, read_header, state_files
 
 if TYPE_CHECKING:
     from tgmm.study import Study
@@ -53,7 +52,7 @@ class FamilyStatus:
 
 
 class StudyStatus:
-    """Reads the status of a study's families, as often as it is asked; fingerprints are computed once.
+    """Reads the status of a study's families, as often as it is asked.
 
     Parameters
     ----------
@@ -63,25 +62,24 @@ class StudyStatus:
 
     def __init__(self, study: Study, work: Path):
         self.study, self.work = study, work
-        self.fingerprints: dict[str, str] = {}
 
     def read(self) -> list[FamilyStatus]:
         return [self._family(family, self.study.train_settings(family)) for family in self.study.families]
 
     def _family(self, family: str, settings: dict[str, Any]) -> FamilyStatus:
         """A family's model if it is that of these settings, else its last state, if that is."""
-        budget = settings["training"]
-        steps = math.ceil(budget["tasks"] / budget["batch"])
-        total = {"family": family, "steps": steps, "total_tasks": steps * budget["batch"]}
+        chosen = TrainingSettings.from_dict(settings)
+        steps, batch = chosen.training.steps, chosen.training.batch
+        total = {"family": family, "steps": steps, "total_tasks": steps * batch}
         model, broken_model = read_model(Path(self.study.results) / "models" / family)
         folders = work_folders(self.work / family)
         if model is None and not folders:
             return FamilyStatus(state="damaged" if broken_model else "queued", note=broken_model, **total)
-        fingerprint = self._fingerprint(family, settings)
+        fingerprint = chosen.fingerprint()
         if model is not None and model.pop("fingerprint") == fingerprint:
             return FamilyStatus(state="finished", **model, **total)
-        held = {folder.name for folder in folders if is_held(folder / "lock")}
-        values, broken_state = newest_state(self.work / family / fingerprint, budget["batch"])
+        held = {folder.name for folder in folders if is_locked(folder / LOCK_FILE)}
+        values, broken_state = newest_state(self.work / family / fingerprint, batch)
         note = broken_model or broken_state
         if fingerprint in held:
             left = _seconds_left(total["total_tasks"], values)
@@ -93,15 +91,6 @@ class StudyStatus:
             note = "model of other settings"
         state = "damaged" if broken_model or broken_state else "stopped" if values else "queued"
         return FamilyStatus(state=state, note=note, **values, **total)
-
-    def _fingerprint(self, family: str, settings: dict[str, Any]) -> str:
-        if family not in self.fingerprints:
-            # These imports bring torch, seconds long; a study of which nothing is trained yet does without.
-            from tgmm.code_version import training_version
-            from tgmm.train.settings import TrainingSettings
-
-            self.fingerprints[family] = TrainingSettings.from_dict(settings).fingerprint(training_version())
-        return self.fingerprints[family]
 
 
 def read_model(folder: Path) -> tuple[dict[str, Any] | None, str | None]:
@@ -125,26 +114,6 @@ def work_folders(parent: Path) -> list[Path]:
         return []
     except OSError as error:
         raise UserError(f"{parent}: cannot be read ({error.strerror})") from error
-
-
-def is_held(lock: Path) -> bool:
-    """Whether a trainer holds a lock.
-
-    A shared lock is asked for without waiting and given back at once. While a trainer holds the exclusive one it is
-    refused, and takes nothing away. A trainer that asks in those microseconds says that it waits and enters at its
-    next poll, a second later.
-    """
-    try:
-        handle = os.open(lock, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def newest_state(folder: Path, batch: int) -> tuple[dict[str, Any], str | None]:

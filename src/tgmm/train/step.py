@@ -1,4 +1,4 @@
-"""One training step: loss, gradients, optimiser; on a GPU recorded once for every shape and then replayed."""
+"""One training step: loss, gradients, optimizer; on a GPU recorded once for every shape and then replayed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from tgmm.losses import training_loss
 from tgmm.tasks.stream import TaskBatch
-from tgmm.train.optimiser import Optimiser
+from tgmm.train.optimizer import Optimizer
 from tgmm.train.settings import TrainingSettings
-from tgmm.train.world import World
 
 SUMS = ("count", "loss", "mean_loss", "weight_loss")  # what is averaged over steps for the history
 
@@ -23,8 +22,7 @@ class TrainingStep:
     Parameters
     ----------
     settings : loss and precision.
-    network, optimiser : what is trained.
-    world : the processes that train together.
+    network, optimizer : what is trained.
 
     Attributes
     ----------
@@ -34,27 +32,26 @@ class TrainingStep:
 
     NEVER = 1 << 62
 
-    def __init__(self, settings: TrainingSettings, network: nn.Module, optimiser: Optimiser, world: World):
-        self.settings, self.network, self.optimiser, self.world = settings, network, optimiser, world
-        device = optimiser.value.device
+    def __init__(self, settings: TrainingSettings, network: nn.Module, optimizer: Optimizer):
+        self.settings, self.network, self.optimizer = settings, network, optimizer
+        device = optimizer.value.device
         self.sums = torch.zeros(len(SUMS), dtype=torch.float64, device=device)
         self.number = torch.zeros((), dtype=torch.int64, device=device)
         self.bad = torch.full((), self.NEVER, dtype=torch.int64, device=device)
 
     def take(self, number: int, rate: float, batch: TaskBatch) -> None:
-        """The ``number``-th step, on this process's share of a batch."""
-        self.optimiser.set_rate(rate)
+        """The ``number``-th step, on a batch."""
+        self.optimizer.set_rate(rate)
         self.number.fill_(number)
         self._compute(batch)
 
     def _compute(self, batch: TaskBatch) -> None:
-        self.optimiser.zero()
+        self.optimizer.zero()
         with self._autocast():
             estimates = self.network(batch.points, batch.n_components, axes=batch.axes)
-        loss, last = training_loss(estimates, batch, self.settings.loss, self.settings.unrolled)
+        loss, last = training_loss(estimates, batch, self.settings.loss)
         loss.backward()
-        self.world.average(self.optimiser.gradient)
-        norm = self.optimiser.step()
+        norm = self.optimizer.step()
         parts = [torch.ones_like(loss), last.total.mean(), last.means.mean(), last.weights.mean()]
         self.sums += torch.stack([part.detach() for part in parts])
         fine = loss.detach().isfinite() & norm.isfinite()
@@ -77,8 +74,8 @@ class RecordedStep(TrainingStep):
 
     WARM_UP = 2
 
-    def __init__(self, settings: TrainingSettings, network: nn.Module, optimiser: Optimiser, world: World):
-        super().__init__(settings, network, optimiser, world)
+    def __init__(self, settings: TrainingSettings, network: nn.Module, optimizer: Optimizer):
+        super().__init__(settings, network, optimizer)
         self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, TaskBatch]] = {}
         self.seen: dict[int, int] = {}
         self.pool = torch.cuda.graph_pool_handle()
@@ -112,9 +109,11 @@ class RecordedStep(TrainingStep):
     def _beside(self) -> Iterator[None]:
         """Work in this block runs on another stream, in order with what comes before and after."""
         self.stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self.stream):
-            yield
-        torch.cuda.current_stream().wait_stream(self.stream)
+        try:
+            with torch.cuda.stream(self.stream):
+                yield
+        finally:
+            torch.cuda.current_stream().wait_stream(self.stream)
 
 
 def _copy(source: TaskBatch, target: TaskBatch) -> None:

@@ -1,0 +1,382 @@
+"""The kinds of figures and tables: what each one's settings are, which files it is drawn from, and what draws it.
+
+A new kind is a class here and a function that draws it; the configuration then names artefacts of that kind.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args
+
+from pydantic import Field
+
+from tgmm.errors import UserError, unknown_name
+from tgmm.files import write_atomically
+from tgmm.settings import Count, Name, Settings, several
+
+if TYPE_CHECKING:
+    from tgmm.study import Study
+
+FIGURE, TABLE = "fig-", "tab-"
+ArtefactName = Annotated[str, Field(pattern=r"^(fig|tab)-[a-z0-9][a-z0-9-]*$", max_length=80)]
+Metric = Literal[
+    "l2_error", "l2_error_reference", "mean_error", "weight_error", "scale_error", "weight_cross_entropy", "accuracy",
+    "log_likelihood", "log_likelihood_deficit", "log_likelihood_heldout", "log_likelihood_heldout_deficit",
+    "log_likelihood_reference", "dropped_reference", "seconds",
+]  # fmt: skip
+Metrics, Names, Dimensions = several(Metric), several(Name), several(Count, least=0)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files that an artefact is drawn from.
+
+    Attributes
+    ----------
+    summary : the summary of the scores, or the measurement that takes its place.
+    tables : further tables by name, a family's name most often.
+    records : the records of the trainings whose histories are among the tables; each lies beside its history.
+    """
+
+    summary: str
+    tables: dict[str, str] = field(default_factory=dict)
+    records: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> list[str]:
+        return list(dict.fromkeys([self.summary, *self.tables.values(), *self.records]))
+
+
+class ArtefactSettings(Settings):
+    """What every artefact has.
+
+    ``prefix`` is how its name begins, ``target`` the target of the workflow that makes it, ``module`` where its
+    functions are: of a figure of kind x-y ``draw_x_y`` and ``caption_x_y``, of a table ``x_y_rows``, ``x_y_table`` and
+    ``caption_x_y``.
+    """
+
+    prefix: ClassVar[str] = FIGURE
+    target: ClassVar[str] = "all"
+    module: ClassVar[str]
+
+    caption: str = Field("", max_length=2000, description="Caption; empty takes the one of the artefact's kind.")
+    scales: several(Name, least=0) = Field((), description="The scales that have it; none named stands for all.")
+
+    def sources(self, study: Study) -> Sources:
+        """The files that it is drawn from."""
+        return Sources(study.summary)
+
+    def probed(self) -> dict[str, bool]:
+        """Families that it looks into -> whether the picture of a task is wanted too."""
+        return {}
+
+    def measurement(self) -> str | None:
+        """The measurement of a theorem that it shows."""
+        return None
+
+
+class OfScores(ArtefactSettings):
+    """Scores of methods on a task set."""
+
+    taskset: Name = Field(description="The task set whose scores are shown.")
+    methods: Names = Field(description="The methods, in the order of the legend.")
+    d: Dimensions = Field((), description="The dimensions that are shown; none named stands for all of the task set's.")
+
+
+class OfOneMetric(OfScores):
+    module: ClassVar[str] = "tgmm.figures.metrics"
+    metric: Metric = Field("l2_error", description="The metric that is shown.")
+
+
+class OfOneShift(Settings):
+    shift: str = Field(
+        "", max_length=80, description="The kind of shift that is shown, where the task set has several; empty is all."
+    )
+
+
+class OfFamilies(ArtefactSettings):
+    """Networks themselves."""
+
+    families: Names = Field(description="The families that are shown.")
+
+
+class MetricAgainstDimension(OfOneMetric):
+    """A metric against d, a panel for each K."""
+
+    kind: Literal["metric-against-dimension"]
+
+
+class MetricAgainstPoints(OfOneMetric):
+    """A metric against N, a panel for each K."""
+
+    kind: Literal["metric-against-points"]
+
+
+class MetricAgainstShift(OfOneMetric, OfOneShift):
+    """A metric against the value of a shift, a panel for each K."""
+
+    kind: Literal["metric-against-shift"]
+
+
+class MetricGrid(OfScores, OfOneShift):
+    """Several metrics, one below the other, a column of panels for each K."""
+
+    module: ClassVar[str] = "tgmm.figures.metrics"
+    kind: Literal["metric-grid"]
+    axis: Literal["d", "N", "shift_value"] = Field("d", description="What runs along the horizontal axis.")
+    metrics: Metrics = Field(description="The metrics that are shown, one below the other.")
+
+
+class ShiftPanels(OfOneMetric):
+    """A metric against every shift of a task set, a panel for each."""
+
+    kind: Literal["shift-panels"]
+
+
+class Evaluator(OfScores):
+    """What the reference evaluator makes of the same estimates."""
+
+    module: ClassVar[str] = "tgmm.figures.evaluator"
+    kind: Literal["evaluator"]
+
+
+class TrainingCurves(OfFamilies):
+    """Validation error against training tasks seen."""
+
+    module: ClassVar[str] = "tgmm.figures.training"
+    kind: Literal["training-curves"]
+
+    def sources(self, study: Study) -> Sources:
+        histories = study.histories(self.families)
+        records = tuple(str(Path(history).with_name("config.json")) for history in histories.values())
+        return Sources(study.summary, histories, records)
+
+
+class BackboneScale(TrainingCurves):
+    """Validation error against the size of the network."""
+
+    kind: Literal["backbone-scale"]
+
+
+class Probes(OfFamilies):
+    """What goes on inside networks, beside EM."""
+
+    module: ClassVar[str] = "tgmm.figures.probes"
+    kind: Literal["probes"]
+
+    def sources(self, study: Study) -> Sources:
+        files = {family: study.probe_table(family) for family in self.families if family in study.families}
+        return Sources(next(iter(files.values()), ""), files)
+
+    def probed(self) -> dict[str, bool]:
+        return dict.fromkeys(self.families, False)
+
+
+class ProbePicture(OfFamilies):
+    """Attention and estimates by block for one task in the plane."""
+
+    module: ClassVar[str] = "tgmm.figures.probes"
+    kind: Literal["probe-picture"]
+
+    def sources(self, study: Study) -> Sources:
+        return Sources(study.probe_table(self.families[0], picture=True))
+
+    def probed(self) -> dict[str, bool]:
+        return dict.fromkeys(self.families, True)
+
+
+class OfTheorem(ArtefactSettings):
+    """A measurement of the theorems."""
+
+    shows: ClassVar[str]
+
+    def sources(self, study: Study) -> Sources:
+        return Sources(study.theory_table(self.shows))
+
+    def measurement(self) -> str:
+        return self.shows
+
+
+class TheoremEM(OfTheorem):
+    """Theorem 1: constructed transformers beside EM."""
+
+    module: ClassVar[str] = "tgmm.figures.theorems"
+    kind: Literal["theorem-em"]
+    shows: ClassVar[str] = "em"
+
+
+class TheoremPower(OfTheorem):
+    """Theorem 2: constructed transformers beside the tensor power iteration."""
+
+    module: ClassVar[str] = "tgmm.figures.theorems"
+    kind: Literal["theorem-power"]
+    shows: ClassVar[str] = "power"
+
+
+class TheoremSizes(OfTheorem):
+    """Sizes of the constructed transformers."""
+
+    module: ClassVar[str] = "tgmm.tables.measurements"
+    kind: Literal["theorem-sizes-table"]
+    prefix: ClassVar[str] = TABLE
+    shows: ClassVar[str] = "sizes"
+
+
+class SortedFloor(OfTheorem):
+    """The least error that the loss with sorted weights can reach."""
+
+    module: ClassVar[str] = "tgmm.tables.measurements"
+    kind: Literal["sorted-floor-table"]
+    prefix: ClassVar[str] = TABLE
+    shows: ClassVar[str] = "sorted-floor"
+
+
+class ScoreTable(OfOneMetric, OfOneShift):
+    """A metric of every method in every cell."""
+
+    module: ClassVar[str] = "tgmm.tables.scores"
+    kind: Literal["score-table"]
+    prefix: ClassVar[str] = TABLE
+
+
+class FullTable(OfScores, OfOneShift):
+    """Several metrics of every method in every cell."""
+
+    module: ClassVar[str] = "tgmm.tables.scores"
+    kind: Literal["full-table"]
+    prefix: ClassVar[str] = TABLE
+    metrics: Metrics = Field(description="The metrics that are shown.")
+
+
+class ClaimsTable(ArtefactSettings):
+    """The paper's claims and their verdicts."""
+
+    module: ClassVar[str] = "tgmm.tables.claims"
+    kind: Literal["claims-table"]
+    prefix: ClassVar[str] = TABLE
+    methods: Names = Field(description="The methods that the claims are asked of.")
+    tasksets: dict[str, Name] = Field({}, description="Which task set stands for which role in the claims.")
+    required_d: dict[str, several(Count)] = Field({}, description="Dimensions that a claim is required at, by role.")
+
+
+class Ablation(ArtefactSettings):
+    """What one change of a recipe does, as a figure."""
+
+    module: ClassVar[str] = "tgmm.figures.ablation"
+    kind: Literal["ablation"]
+    target: ClassVar[str] = "ablation"
+
+    def sources(self, study: Study) -> Sources:
+        return Sources(study.ablation_table)
+
+
+class AblationTable(Ablation):
+    """What one change of a recipe does, as a table."""
+
+    module: ClassVar[str] = "tgmm.tables.measurements"
+    kind: Literal["ablation-table"]
+    prefix: ClassVar[str] = TABLE
+
+
+KINDS = (
+    MetricAgainstDimension, MetricAgainstPoints, MetricAgainstShift, MetricGrid, ShiftPanels, Evaluator, BackboneScale,
+    TrainingCurves, Probes, ProbePicture, TheoremEM, TheoremPower, TheoremSizes, SortedFloor, ScoreTable, FullTable,
+    ClaimsTable, Ablation, AblationTable,
+)  # fmt: skip
+AnyArtefact = Annotated[Union[KINDS], Field(discriminator="kind")]  # noqa: UP007
+
+
+NAMES = {get_args(kind.model_fields["kind"].annotation)[0]: kind for kind in KINDS}
+
+
+def drawn_by(settings: Mapping[str, Any], prefix: str) -> tuple[str, ModuleType]:
+    """What the functions of an artefact's kind are called, and the module that has them.
+
+    Raises
+    ------
+    UserError : for a kind that does not exist or is no figure (or table), or settings that the kind does not take.
+    """
+    kinds = {name: kind for name, kind in NAMES.items() if kind.prefix == prefix}
+    if settings.get("kind") not in kinds:
+        raise unknown_name("artefact kind", settings.get("kind"), kinds)
+    kind = kinds[settings["kind"]]
+    kind.read({key: value for key, value in settings.items() if key in kind.model_fields}, "settings of the artefact")
+    return settings["kind"].removesuffix("-table").replace("-", "_"), import_module(kind.module)
+
+
+def draw_figure(
+    settings: Mapping[str, Any], summary: str | Path, stem: str | Path, tables: Mapping[str, str | Path] | None = None
+) -> list[Path]:
+    """Draw the figure that the settings describe and write ``stem.pdf`` and ``stem.png``; return their paths.
+
+    Parameters
+    ----------
+    settings : the artefact's entry in the configuration with its ``id`` and ``scale``; its ``caption`` wins over the
+        kind's own.
+    summary : the summary of the scores, or what else the kind is drawn from.
+    stem : the figure's path without suffix.
+    tables : further tables by name, a family's most often.
+    """
+    name, module = drawn_by(settings, FIGURE)
+    draw = getattr(module, f"draw_{name}")
+    from tgmm.figures import style
+    from tgmm.figures.layout import save_figure
+
+    read = _read(draw, summary, tables)
+    settings = {**settings, "records": _training_records(tables or {})}
+    with style.applied():
+        figure = draw(read[0], settings, read[1])
+        caption = settings.get("caption") or getattr(module, f"caption_{name}")(settings)
+        return save_figure(figure, stem, title=settings.get("id", settings["kind"]), caption=caption)
+
+
+def write_table(
+    settings: Mapping[str, Any], summary: str | Path, stem: str | Path, tables: Mapping[str, str | Path] | None = None
+) -> list[Path]:
+    """Write ``stem.csv`` (long, full precision), ``stem.md`` and ``stem.tex`` (wide, to read); return their paths.
+
+    The parameters are those of :func:`draw_figure`.
+    """
+    name, module = drawn_by(settings, TABLE)
+    rows_of = getattr(module, f"{name}_rows")
+    from tgmm.tables.render import to_latex, to_markdown
+
+    read = _read(rows_of, summary, tables)
+    rows = rows_of(read[0], settings, read[1]) if rows_of.tables else rows_of(read[0], settings)
+    wide = getattr(module, f"{name}_table")(rows, settings)
+    texts = {
+        "csv": rows[rows_of.written].to_csv(index=False, float_format="%.10g", lineterminator="\n"),
+        "md": to_markdown(wide),
+        "tex": to_latex(wide),
+    }
+    paths = {suffix: Path(f"{stem}.{suffix}") for suffix in texts}
+    for suffix, text in texts.items():
+        write_atomically(paths[suffix], text)
+    return list(paths.values())
+
+
+def _training_records(tables: Mapping[str, str | Path]) -> dict[str, dict[str, float]]:
+    """What the record beside each training's history says of its length."""
+    records = {}
+    for family, path in tables.items():
+        file = Path(path).with_name("config.json")
+        if file.is_file():
+            try:
+                record = json.loads(file.read_text(encoding="utf-8"))["record"]
+                records[family] = {key: record[key] for key in ("tasks_seen", "steps", "processor_seconds")}
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(f"{file}: not the record of a training ({type(error).__name__}: {error})") from error
+    return records
+
+
+def _read(function: Any, summary: str | Path, tables: Mapping[str, str | Path] | None) -> tuple[Any, dict[str, Any]]:
+    """The tables that a function draws from, their columns checked."""
+    from tgmm.aggregate import read_table
+
+    files = {name: read_table(path, function.tables) for name, path in (tables or {}).items()}
+    return read_table(summary, function.summary), files

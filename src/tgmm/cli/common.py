@@ -1,0 +1,86 @@
+"""What commands have in common: where settings come from, the device, and how a table is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tgmm.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tgmm.study import Study
+
+SettingsOption = Annotated[
+    str | None,
+    typer.Option("--settings", help="JSON text, or the path of a JSON file; without it, --config and --scale decide."),
+]
+ConfigOption = Annotated[Path, typer.Option("--config", help="The study, used where --settings is not given.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+WorkOption = Annotated[Path, typer.Option(help="Folder of resumable states.")]
+ScaleOption = Annotated[str | None, typer.Option("--scale", help="Takes the place of the study's scale.")]
+
+
+def resolve_settings(settings: str | None, config: Path, scale: str | None, choose: Callable[[Study], dict]) -> dict:
+    """The settings given on the command line, or those that ``choose`` picks from the study."""
+    given = load_settings(settings)
+    if given is not None:
+        return given
+    from tgmm.study import load_study
+
+    return choose(load_study(config, scale))
+
+
+def load_settings(text_or_path: str | None) -> dict | None:
+    """Settings from JSON text (it begins with a brace) or from a JSON file; None stays None."""
+    if text_or_path is None:
+        return None
+    text = text_or_path.strip()
+    source = "--settings"
+    if not text.startswith(("{", "[")):
+        source, text = text, _read(Path(text))
+    try:
+        settings = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{source}: not valid JSON ({error.msg}, line {error.lineno}, column {error.colno})") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{source}: must be a JSON object, not a {type(settings).__name__}")
+    return settings
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise UserError(f"{path}: cannot be read ({reason}); --settings takes JSON text or a JSON file") from error
+
+
+@contextmanager
+def leased(device: str) -> Iterator[Any]:
+    """A leased torch device; the lease comes before torch is imported, as it chooses the visible cards."""
+    from tgmm.devices import lease_device, settle_threads
+
+    settle_threads()
+    with lease_device(device) as kind:
+        import torch
+
+        yield torch.device(kind)
+
+
+def write_table(path: Path, table: pd.DataFrame, digits: int | None = None) -> None:
+    """Write a table whole or not at all: CSV with so many digits, which the manuscript can read too, or parquet."""
+    from tgmm.files import atomic_path
+
+    with atomic_path(path) as temporary:
+        if path.suffix == ".parquet":
+            table.to_parquet(temporary, index=False)
+        else:
+            written = None if digits is None else f"%.{digits}g"
+            table.to_csv(temporary, index=False, float_format=written, lineterminator="\n")

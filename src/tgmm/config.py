@@ -1,0 +1,346 @@
+"""The configuration: every key of config.yaml and of the scale files, once: name, type, limits, default, description.
+
+The JSON schema that editors use is generated from these classes (`python -m tgmm.config`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field
+
+from tgmm.artefacts import AnyArtefact, ArtefactName
+from tgmm.errors import UserError, unknown_name
+from tgmm.loss_kinds import LOSSES
+from tgmm.methods.settings import AnyMethod
+from tgmm.models.settings import ComponentsSize, GPT2Size, Mamba2Size, NetworkSize
+from tgmm.settings import Count, Name, Seed, Settings, Share, one_or_several, several
+from tgmm.train.settings import Budget
+
+SCALES = Path("workflow/scales")
+SCHEMA = Path("workflow/schemas/config.schema.json")
+BASELINE = "baseline"
+FORBIDDEN_KEYS = {"__use_yte__": "it would run Python code inside the file"}
+
+Covariance = Literal["isotropic", "anisotropic"]
+OfScale = {"x-scale": True}  # marks the keys that stand in the scale files; config.yaml may override them
+
+
+class Recipe(Settings):
+    """How a family can be trained: its network and its loss."""
+
+    network: Literal["components", "set-encoder", "gpt2", "mamba2", "mamba2-causal"] = Field(
+        "components", description="The kind of network."
+    )
+    loss: Literal[LOSSES] = Field(
+        "matched",
+        description="The loss: squared error with components matched to the truth or sorted by weight, the likelihood "
+        "of the points, or both (matched).",
+    )
+    training: Name | Literal[""] = Field(
+        "",
+        description="The entry of `training` with the recipe's budget; empty is the recipe's own name.",
+    )
+    width_share: Share = Field(1.0, description="Width of the network as a multiple of the scale's.")
+    blocks_share: Share = Field(1.0, description="Number of blocks as a multiple of the scale's, rounded.")
+    axes: int | None = Field(
+        None, ge=0, le=4096, description="Principal axes that a component network sees; empty takes the scale's."
+    )
+
+
+class TaskFamily(Settings):
+    """The tasks that networks are trained on; lists multiply."""
+
+    covariance: one_or_several(Covariance) = Field(("isotropic",), description="Covariance of the tasks.")
+    d: one_or_several(Count) = Field(description="Dimension of the points, such as [2, 8].")
+    N: one_or_several(Annotated[int, Field(ge=2, le=10**6)]) = Field(
+        (128,), description="Largest number of points in a training task; the smallest is half of it."
+    )
+    K: several(Count) = Field((2, 3, 4, 5), description="Numbers of components in training.")
+
+
+class FamilyEntry(TaskFamily):
+    """Families to train, one for each combination."""
+
+    recipe: one_or_several(Name) = Field(("components",), description="How the family is trained.")
+
+
+class Change(Settings):
+    """One change of a recipe. Shares multiply what the recipe has at the scale, to mean the same everywhere."""
+
+    label: str = Field("", max_length=80, description="What figures and tables call it; empty takes its name.")
+    loss: Literal[LOSSES] | None = Field(None, description="The loss; empty keeps the recipe's.")
+    tasks_share: Share = Field(
+        1.0,
+        description="Training tasks as a multiple of the baseline's: below 1 where a step takes longer, so that all "
+        "changes get the same processor time (`tgmm ablation calibrate` measures it).",
+    )
+    width_share: Share = Field(1.0, description="Width of the network as a multiple of the recipe's, rounded.")
+    blocks_share: Share = Field(1.0, description="Number of blocks as a multiple of the recipe's, rounded.")
+    network: dict[Name, int | bool] = Field({}, description="Settings of the network that the change sets.")
+
+
+class AblationEntry(TaskFamily):
+    """The ablation: one change of a recipe at a time, at equal processor time. Its tasks and seeds are the scale's."""
+
+    recipe: Name = Field("components", description="The recipe that is changed.")
+    covariance: Covariance = Field("isotropic", description="Covariance of the tasks.")
+    d: several(Count) = Field((2, 8), description="Dimensions of the points, a comparison for each.")
+    N: Annotated[int, Field(ge=2, le=10**6)] = Field(128, description="Largest number of points in a training task.")
+    changes: dict[Name, Change] = Field(
+        {}, description="The changes by name, among them one called baseline, from which all others start."
+    )
+    tasks: Count = Field(4000, description="Training tasks of the baseline, for each seed.", json_schema_extra=OfScale)
+    seeds: several(Seed) = Field(
+        (1, 2, 3), description="Seeds: every change is trained once with each.", json_schema_extra=OfScale
+    )
+
+
+class Shift(Settings):
+    """Values of one kind of shift."""
+
+    kind: Literal["mean", "smallest-weight", "location", "scale", "student-t", "outliers", "wrong-k"] = Field(
+        description="What is shifted: the means by normal noise, the smallest weight, the units of the data (location, "
+        "scale), the tails of the noise, outliers, or the K that methods are asked for."
+    )
+    values: several(Annotated[float, Field(allow_inf_nan=True)]) = Field(
+        description="Standard deviation of the noise; the weight; what is added or multiplied; degrees of freedom "
+        "(.inf is normal); share of the points; components too many."
+    )
+    filter: Literal["before", "after"] = Field(
+        "before",
+        description="For mean: the cosine filter is applied before the noise (the paper), or again after it (the "
+        "authors' newest code).",
+    )
+
+
+class TaskSetEntry(Settings):
+    """Test tasks: a file for each d, a cell for each K, N and value of a shift."""
+
+    covariance: Covariance = Field("isotropic", description="Covariance of the tasks.")
+    d: one_or_several(Count) = Field(description="Dimension of the points, such as [2, 8].")
+    K: one_or_several(Count) = Field(description="Numbers of components, such as [2, 3, 4, 5].")
+    N: one_or_several(Annotated[int, Field(ge=1, le=10**7)]) = Field((128,), description="Numbers of points.")
+    shifts: tuple[Shift, ...] = Field(
+        (), description="How the tasks differ from those that networks are trained on: a cell for each value of each."
+    )
+
+
+class Networks(Settings):
+    """The size of each kind of network."""
+
+    components: ComponentsSize = Field(ComponentsSize(), description="Component tokens beside the data tokens.")
+    set_encoder: NetworkSize = Field(NetworkSize(), alias="set-encoder", description="The paper's network, for sets.")
+    gpt2: GPT2Size = Field(GPT2Size(), description="The paper's network.")
+    mamba2: Mamba2Size = Field(Mamba2Size(), description="Mamba2 mixers in both directions.")
+    mamba2_causal: Mamba2Size = Field(
+        Mamba2Size(), alias="mamba2-causal", description="Mamba2 mixers in one direction, as in the paper."
+    )
+
+    def size_of(self, kind: str) -> dict[str, Any]:
+        """The size of a kind of network, as plain values."""
+        return getattr(self, kind.replace("-", "_")).plain()
+
+
+class Theory(Settings):
+    """Grids of the measurements behind the theorems."""
+
+    tasks: Count = Field(8, description="Random tasks a cell.")
+    widths: several(Annotated[int, Field(ge=1, le=10**6)]) = Field(
+        (512, 1024, 2048, 4096), description="Hidden widths W of the transformers of Theorem 1."
+    )
+
+
+class Config(Settings):
+    """The study of config.yaml, merged with workflow/scales/<scale>.yaml, whose keys are marked x-scale."""
+
+    scale: Name = Field("laptop", description="Which file of workflow/scales gives the sizes and budgets.")
+    seed: Seed = Field(
+        2505, description="Root of every random number; tasks, training and methods each derive streams of their own."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where networks run: auto takes a GPU if there is one. Not a change of the study."
+    )
+    allow_cpu_training: bool = Field(
+        False, description="Whether networks may be trained for days without a GPU. Not a change of the study."
+    )
+    recipes: dict[Name, Recipe] = Field({}, description="How a family can be trained.")
+    families: tuple[FamilyEntry, ...] = Field((), description="The networks of the study; lists in an entry multiply.")
+    ablation: AblationEntry = Field(AblationEntry(), description="One change of a recipe at a time.")
+    tasksets: dict[Name, TaskSetEntry] = Field({}, description="The test tasks: a file for each d.")
+    methods: dict[Name, AnyMethod] = Field({}, description="The estimators that are compared.")
+    artefacts: dict[ArtefactName, AnyArtefact] = Field({}, description="Figures (fig-...) and tables (tab-...).")
+
+    trained: several(Annotated[str, Field(pattern=r"^[a-z0-9*?+-]+$", max_length=80)], least=0) = Field(
+        (),
+        description="The families that this scale has, as names or patterns with * and ?; none stands for all. The "
+        "others are labelled gaps.",
+        json_schema_extra=OfScale,
+    )
+    test_tasks: Count = Field(256, description="Test tasks in a cell.", json_schema_extra=OfScale)
+    heldout_points: Count = Field(
+        256, description="Fresh points of each test task, for the held-out likelihood.", json_schema_extra=OfScale
+    )
+    validation_tasks: Count = Field(
+        256, description="Validation tasks for each K during training.", json_schema_extra=OfScale
+    )
+    bootstrap: Annotated[int, Field(ge=1, le=10**6)] = Field(
+        1000, description="Bootstrap resamples behind an interval.", json_schema_extra=OfScale
+    )
+    networks: Networks = Field(Networks(), description="The size of each kind of network.", json_schema_extra=OfScale)
+    training: dict[Name, Budget] = Field({}, description="The budget of each recipe.", json_schema_extra=OfScale)
+    theory: Theory = Field(Theory(), description="Grids of the theorems' measurements.", json_schema_extra=OfScale)
+
+
+def read_config(path: str | Path) -> dict:
+    """The mapping in a YAML file; an unreadable one, or one that repeats a key, is a `UserError`."""
+    values = read_yaml(path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: must hold keys and values at the top level")
+    return values
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as it is meant: a key stands once, its name is text, and numbers are decimal."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else None
+            if name is None or key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {name or 'here'} must be text: put it in quotes", key.start_mark
+                )
+            if name in FORBIDDEN_KEYS:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {name} is refused: {FORBIDDEN_KEYS[name]}", key.start_mark
+                )
+            if name in seen and name != "<<":
+                raise yaml.constructor.ConstructorError(None, None, f"the key {name} stands here twice", key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        text = node.value.lstrip("+-")
+        if not text.isdecimal() or (len(text) > 1 and text.startswith("0")):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the number {node.value} is not decimal, or has a leading zero", node.start_mark
+            )
+        return int(node.value)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+
+
+def read_yaml(path: str | Path) -> object:
+    """The content of a YAML file; a mistake in it is a `UserError` with line and column."""
+    try:
+        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not text in UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise UserError(f"{path}: {place}not valid YAML ({_one_line(error)})") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid YAML ({_one_line(error)})") from None
+
+
+def _one_line(error: Exception) -> str:
+    text = getattr(error, "problem", None) or str(error) or "unreadable characters"
+    return " ".join(text.split())
+
+
+def merge_config(values: Mapping, root: str | Path = ".") -> Config:
+    """config.yaml with any overrides, merged with the sizes of its scale; types and limits are checked.
+
+    Parameters
+    ----------
+    values : the content of config.yaml with any overrides.
+    root : the folder that holds `workflow/`.
+
+    Raises
+    ------
+    UserError : one line with the key, what is wrong and what would be right.
+    """
+    root, values = Path(root), _plain(values)
+    for key in values:
+        if key not in Config.model_fields:
+            raise unknown_name("key", key, Config.model_fields)
+    return Config.read(_merged(read_scale(values.get("scale", Config.model_fields["scale"].default), root), values))
+
+
+def scale_names(root: Path) -> list[str]:
+    """Names of the scales, one for each file of sizes."""
+    return sorted(path.stem for path in (root / SCALES).glob("*.yaml"))
+
+
+def read_scale(scale: object, root: Path) -> dict:
+    """Sizes and budgets of a scale; only keys that the classes mark as such are let in."""
+    if scale not in scale_names(root):
+        raise unknown_name("scale", scale, scale_names(root))
+    path = SCALES / f"{scale}.yaml"
+    sizes = read_config(root / path)
+    allowed = _scale_keys(Config)
+    for key, value in sizes.items():
+        if key not in allowed:
+            raise unknown_name(f"key in {path}", key, allowed)
+        for inner in value if allowed[key] and isinstance(value, dict) else ():
+            if inner not in allowed[key]:
+                raise unknown_name(f"key in '{key}' of {path}", inner, allowed[key])
+    return sizes
+
+
+def _scale_keys(model: type[Settings]) -> dict[str, list[str]]:
+    """The keys that belong to the scale; for a section of which only some keys do, those (else none)."""
+    keys: dict[str, list[str]] = {}
+    for name, field in model.model_fields.items():
+        section = isinstance(field.annotation, type) and issubclass(field.annotation, Settings)
+        inner = list(_scale_keys(field.annotation)) if section else []
+        if field.json_schema_extra == OfScale or inner:
+            keys[name] = [] if field.json_schema_extra == OfScale else inner
+    return keys
+
+
+def _merged(base: dict, override: dict) -> dict:
+    """`base` with the values of `override`, mapping by mapping."""
+    merged = dict(base)
+    for key, value in override.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
+
+
+def _plain(value: object) -> Any:
+    """The same value in plain dicts and lists, for Snakemake's are neither."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def refuse_unknown(what: str, name: object, choices: Iterable) -> None:
+    """Raise a `UserError` with the nearest choice unless the name is among the choices."""
+    choices = list(choices)
+    if name not in choices:
+        raise unknown_name(what, name, choices)
+
+
+def schema_text() -> str:
+    """The JSON schema of the configuration, as the file in workflow/schemas holds it."""
+    schema = Config.model_json_schema() | {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return json.dumps(schema, indent=1, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    from tgmm.files import write_atomically
+
+    write_atomically(SCHEMA, schema_text())
+    print(f"{SCHEMA} written")

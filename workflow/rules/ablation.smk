@@ -1,0 +1,59 @@
+# The ablation, a target of its own: every change of a recipe trained beside the baseline, a part for each d and seed.
+ABLATION_PARTS = [f"{STUDY.results}/ablation/d{d}-s{seed}.csv" for d, seed in STUDY.ablations]
+ABLATION_ARTEFACTS = [*files_of(STUDY.names(FIGURE, "ablation")), *files_of(STUDY.names(TABLE, "ablation"))]
+
+
+rule ablation:
+    input:
+        ABLATION_PARTS,
+        ABLATION_ARTEFACTS,
+    message:
+        "The ablation of scale {STUDY.scale} is there"
+
+
+rule run_ablation:
+    output:
+        table="results/{scale}/ablation/d{d}-s{seed}.csv",
+    log:
+        "logs/{scale}/ablation/d{d}-s{seed}.log",
+    benchmark:
+        "benchmark_logs/{scale}/ablation/d{d}-s{seed}.tsv"
+    wildcard_constraints:
+        d=r"\d+",
+        seed=r"\d+",
+    priority: 10
+    threads: 1 if ON_CPU else training_threads()
+    resources:
+        gpu=0 if ON_CPU else training_gpus(),
+        mem_mb=4000,
+        runtime=720,
+        device=STUDY.config.device,
+    params:
+        settings=lambda wildcards: as_json(STUDY.ablation_settings(int(wildcards.d), int(wildcards.seed))),
+        version=[version("ablation"), version("training:components")],
+    message:
+        "Ablation: d = {wildcards.d}, seed {wildcards.seed}"
+    shell:
+        "tgmm ablation run --settings {params.settings:q} -d {wildcards.d} --seed {wildcards.seed}"
+        " --out {output.table:q} --work work --device {resources.device:q} 2>&1 | tee -i {log:q}"
+
+
+rule merge_ablation:
+    input:
+        parts=ABLATION_PARTS,
+    output:
+        table="results/{scale}/ablation/all.csv",
+    log:
+        "logs/{scale}/ablation/all.log",
+    benchmark:
+        "benchmark_logs/{scale}/ablation/all.tsv"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        version=version("ablation"),
+    message:
+        "Joining the parts of the ablation"
+    shell:
+        "tgmm ablation merge {input.parts:q} --out {output.table:q} 2>&1 | tee -i {log:q}"

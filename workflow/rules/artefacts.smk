@@ -1,0 +1,95 @@
+# Figures and tables: each is drawn by one command from the files that its kind names.
+FIGURES, TABLES = files_of(STUDY.figures), files_of(STUDY.tables)
+
+
+rule artefacts:
+    input:
+        MEASUREMENTS,
+        PROBES,
+        FIGURES,
+        TABLES,
+    message:
+        "Figures and tables of scale {STUDY.scale} are there"
+
+
+rule figures:
+    input:
+        FIGURES,
+    message:
+        "Figures of scale {STUDY.scale} are there"
+
+
+rule tables:
+    input:
+        TABLES,
+    message:
+        "Tables of scale {STUDY.scale} are there"
+
+
+rule draw_figure:
+    input:
+        sources=lambda wildcards: STUDY.sources(wildcards.figure).files,
+    output:
+        pdf="results/{scale}/figures/{figure}.pdf",
+        png=report(
+            "results/{scale}/figures/{figure}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}", "scale": "{scale}"},
+        ),
+    log:
+        "logs/{scale}/figures/{figure}.log",
+    benchmark:
+        "benchmark_logs/{scale}/figures/{figure}.tsv"
+    wildcard_constraints:
+        figure=any_of([*STUDY.figures, *STUDY.names(FIGURE, "ablation")]),
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        settings=lambda wildcards: as_json(STUDY.artefact_settings(wildcards.figure)),
+        summary=lambda wildcards: STUDY.sources(wildcards.figure).summary,
+        tables=lambda wildcards: table_options(wildcards.figure),
+        stem=lambda wildcards: f"results/{wildcards.scale}/figures/{wildcards.figure}",
+        version=version("figures"),
+    message:
+        "Drawing {wildcards.figure}"
+    shell:
+        "tgmm figure {wildcards.figure:q} --settings {params.settings:q} --summary {params.summary:q}"
+        " {params.tables:q} --out {params.stem:q} 2>&1 | tee -i {log:q}"
+
+
+rule write_table:
+    input:
+        sources=lambda wildcards: STUDY.sources(wildcards.table).files,
+    output:
+        csv=report(
+            "results/{scale}/tables/{table}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}", "scale": "{scale}"},
+        ),
+        md="results/{scale}/tables/{table}.md",
+        tex="results/{scale}/tables/{table}.tex",
+    log:
+        "logs/{scale}/tables/{table}.log",
+    benchmark:
+        "benchmark_logs/{scale}/tables/{table}.tsv"
+    wildcard_constraints:
+        table=any_of([*STUDY.tables, *STUDY.names(TABLE, "ablation")]),
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=15,
+    params:
+        settings=lambda wildcards: as_json(STUDY.artefact_settings(wildcards.table)),
+        summary=lambda wildcards: STUDY.sources(wildcards.table).summary,
+        tables=lambda wildcards: table_options(wildcards.table),
+        stem=lambda wildcards: f"results/{wildcards.scale}/tables/{wildcards.table}",
+        version=version("tables"),
+    message:
+        "Writing {wildcards.table}"
+    shell:
+        "tgmm table {wildcards.table:q} --settings {params.settings:q} --summary {params.summary:q}"
+        " {params.tables:q} --out {params.stem:q} 2>&1 | tee -i {log:q}"
