@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
-	@echo "  SCALE=smoke|laptop|paper, GPUS=n, PYTHON=python3.12 and JOBS=n (tests at a time) may follow."
+	@echo "  SCALE=smoke|laptop|overnight|paper, GPUS=n, PYTHON=python3.12 and JOBS=n (tests at a time) may follow."
 
 reproduce: setup ## Train, score and draw everything, then show the headline numbers
 	$(RUN)

@@ -27,6 +27,7 @@ METHODS = {
 }
 # Methods of the further task sets.
 ALL_METHODS = METHODS | {
+    "sample-mean": ("", 0.0, 0.0, 300.0),
     "em-restarts-standardised": ("", 0.015, 2.5, 1.0),
     "tgmm-components-standardised": ("components", 0.03, 1.5, 2.6),
     "tgmm-components-n64": ("components", 0.03, 1.5, 3.5),

@@ -12,20 +12,9 @@ import pytest
 import scipy.stats
 
 from synthetic_scores import TOO_MANY_COMPONENTS, method_scores, write_scores
-from tgmm.aggregate import (
-    DEFICIT,
-    LIKELIHOODS,
-    METRICS,
-    REFERENCE,
-    SUMMARY_COLUMNS,
-    aggregate,
-    headline,
-    plain,
-    read_scores,
-    read_table,
-    summarise,
-)
-from tgmm.bootstrap import bootstrap_interval
+from tgmm.aggregate import aggregate, headline, plain, read_scores, read_table, summarise
+from tgmm.bootstrap import bootstrap_interval, percentile_interval, resampled_sums
+from tgmm.columns import DEFICIT, LIKELIHOODS, METRICS, REFERENCE, SUMMARY_COLUMNS, over, over_seeds
 from tgmm.errors import UserError
 
 
@@ -177,6 +166,100 @@ def test_the_reference_evaluator_averages_over_the_tasks_that_it_keeps(scores):
         assert found.loc[metric, "low"] <= found.loc[metric, "mean"] <= found.loc[metric, "high"]
     assert found.loc["dropped_reference", "mean"] == 0.25
     assert found.loc["l2_error", "mean"] == pytest.approx(some["l2_error"].mean())
+
+
+# --- comparisons of networks ---------------------------------------------------------------------------------------
+
+RECIPES = {
+    "transformer": {"components": ["tgmm-components", "tgmm-components-s2"], "matched": ["tgmm-matched"]},
+    "em-steps": {"components": ["tgmm-components-em20"]},
+}
+
+
+@pytest.fixture(scope="module")
+def trainings() -> pd.DataFrame:
+    """Scores with a second training of one recipe, and a method that fails on some tasks."""
+    parts = [
+        method_scores(name, dimensions=(2, 8), components=(3,))
+        for name in ("em", "spectral", "tgmm-components", "tgmm-matched", "tgmm-components-em20")
+    ]
+    again = parts[2].assign(method="tgmm-components-s2", family="isotropic-d8-n128-components-s2")
+    again["l2_error"] = parts[2]["l2_error"] * 1.5 + 0.01
+    parts[0].loc[parts[0].task_id < 16, ["failed", "l2_error", "failure_reason"]] = [True, np.nan, "no convergence"]
+    return pd.concat([*parts, again])
+
+
+@pytest.fixture(scope="module")
+def compared(trainings) -> pd.DataFrame:
+    return summarise(trainings, resamples=2000, seed=3, recipes=RECIPES)
+
+
+def test_comparisons_come_on_top_of_the_summary(compared, trainings):
+    plain_rows = summarise(trainings, resamples=2000, seed=3)
+    pd.testing.assert_frame_equal(compared.iloc[: len(plain_rows)], plain_rows)
+    added = compared.iloc[len(plain_rows) :]
+    assert list(added.columns) == SUMMARY_COLUMNS
+    assert not added.duplicated(["d", "K", "method", "metric"]).any()
+    pairs = set(zip(added["method"], added["metric"], strict=True))
+    assert ("tgmm-components-em20", "l2_error / tgmm-matched") in pairs
+    assert ("tgmm-matched", "l2_error / em") in pairs
+    assert ("tgmm-matched", "l2_error / tgmm-components") not in pairs  # of the first role are compared with baselines
+    assert {method for method, _ in pairs} == {"tgmm-components", "tgmm-matched", "tgmm-components-em20"}
+
+
+def test_a_ratio_is_of_means_over_the_tasks_that_neither_failed(compared, trainings):
+    wide = rows_of(trainings, d=8).pivot(index="task_id", columns="method", values="l2_error").dropna(subset=["em"])
+    row = rows_of(compared, d=8, method="tgmm-matched", metric=over("l2_error", "em")).iloc[0]
+    assert row["mean"] == pytest.approx(wide["tgmm-matched"].mean() / wide["em"].mean())
+    assert (row.n_tasks, row.n_failed) == (64, 16)
+    sample = (wide["tgmm-matched"].to_numpy(), wide["em"].to_numpy())
+    ratio = lambda ours, theirs, axis: ours.mean(axis) / theirs.mean(axis)  # noqa: E731
+    reference = scipy.stats.bootstrap(
+        sample, ratio, n_resamples=5000, paired=True, method="percentile", rng=1
+    ).confidence_interval
+    np.testing.assert_allclose([row["low"], row["high"]], reference, rtol=0.1)
+
+
+def test_a_comparison_is_paired(compared, trainings):
+    """After EM steps most errors are those of EM itself; an interval that ignores the pairs would be wider."""
+    twin = trainings[trainings.method == "tgmm-matched"].copy()
+    twin["l2_error"] = trainings.loc[trainings.method == "spectral", "l2_error"].to_numpy() * 0.9
+    found = summarise(pd.concat([trainings[trainings.method == "spectral"], twin]), resamples=200, recipes=RECIPES)
+    row = rows_of(found, d=8, metric=over("l2_error", "spectral")).iloc[0]
+    np.testing.assert_allclose([row["mean"], row["low"], row["high"]], 0.9, rtol=1e-9)
+
+
+def test_several_trainings_of_a_recipe_widen_its_intervals(compared, trainings):
+    both = ["tgmm-components", "tgmm-components-s2"]
+    wide = rows_of(trainings, d=8).pivot(index="task_id", columns="method", values="l2_error")
+    row = rows_of(compared, d=8, method="tgmm-components", metric=over_seeds("l2_error")).iloc[0]
+    assert row["mean"] == pytest.approx(wide[both].to_numpy().mean())
+    assert row["low"] < wide[both[0]].mean() < wide[both[1]].mean() < row["high"]
+    one = rows_of(compared, d=8, method="tgmm-components", metric="l2_error").iloc[0]
+    assert row["high"] - row["low"] > one["high"] - one["low"]
+    ratio = rows_of(compared, d=8, method="tgmm-components", metric=over("l2_error", "spectral")).iloc[0]
+    assert ratio["mean"] == pytest.approx(wide[both].to_numpy().mean() / wide["spectral"].mean())
+    assert rows_of(compared, metric=over_seeds("l2_error"))["method"].unique().tolist() == ["tgmm-components"]
+
+
+def test_a_hierarchical_interval_covers_the_mean_of_the_trainings_to_come():
+    """Errors with a part of the training, one of the task and noise: in most repetitions their mean is covered."""
+    generator, covered = np.random.default_rng(5), []
+    for repetition in range(200):
+        training, task = generator.normal(0, 1, (1, 6)), generator.normal(0, 4, (64, 1))
+        errors = 10 + training + task + generator.normal(0, 1, (64, 6))
+        low, high = percentile_interval(resampled_sums(errors, 400, repetition))
+        covered.append(low < 10 < high)
+    assert 0.85 < np.mean(covered) <= 0.98
+
+
+def test_a_baseline_that_fails_everywhere_has_no_ratio(compared):
+    row = rows_of(compared, d=2, method="tgmm-matched", metric=over("l2_error", "spectral")).iloc[0]
+    assert row.n_failed == row.n_tasks
+    assert row[["mean", "low", "high"]].isna().all()
+
+
+# --- headline numbers ----------------------------------------------------------------------------------------------
 
 
 def test_headline_averages_over_components(summary):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from tgmm.counter_random import (
+    _exact_sqrt,
     derive_seed,
     inverse_normal_cdf,
     philox,
@@ -61,6 +62,32 @@ def test_inverse_normal_cdf_is_finite_at_the_extreme_words():
     low, high = inverse_normal_cdf(extremes).tolist()
     assert low == -high
     assert 6.0 < high < 7.0
+
+
+def rounded_root(towards: float | None):
+    """A root for torch that is numpy's, the processor's correctly rounded one, or its neighbour."""
+
+    def root(tensor: torch.Tensor) -> torch.Tensor:
+        exact = np.sqrt(tensor.numpy())
+        return torch.from_numpy(exact if towards is None else np.nextafter(exact, towards))
+
+    return root
+
+
+@pytest.mark.parametrize("towards", [None, 0.0, np.inf], ids=["exact", "a bit low", "a bit high"])
+def test_roots_are_correctly_rounded_whatever_the_last_bit_of_torchs(monkeypatch, towards):
+    edges = np.array([1.0, 2.25, 4.0, 9.0, 16.0])
+    numbers = np.concatenate([24 * np.random.default_rng(0).random(200_000) + 0.6, edges, np.nextafter(edges, 0)])
+    numbers = np.concatenate([numbers, np.nextafter(edges, np.inf)])
+    monkeypatch.setattr(torch, "sqrt", rounded_root(towards))
+    np.testing.assert_array_equal(_exact_sqrt(torch.from_numpy(numbers)).numpy(), np.sqrt(numbers))
+
+
+def test_normals_do_not_depend_on_the_last_bit_of_torchs_root(monkeypatch):
+    plain = random_normal(5, 1, torch.arange(50), 2000)
+    for towards in (None, 0.0, np.inf):
+        monkeypatch.setattr(torch, "sqrt", rounded_root(towards))
+        assert torch.equal(random_normal(5, 1, torch.arange(50), 2000), plain)
 
 
 def test_softplus_agrees_with_numpy_and_does_not_depend_on_its_neighbours():

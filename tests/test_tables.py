@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import subprocess
 import sys
@@ -10,13 +9,11 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 
 from synthetic_scores import METHODS, method_scores, write_scores
 from tgmm.aggregate import aggregate
 from tgmm.artefacts import write_table
 from tgmm.cli.common import load_settings
-from tgmm.cli.headline import print_headline
 from tgmm.errors import UserError
 from tgmm.tables.render import escape_latex, write_number, write_percent
 
@@ -124,22 +121,10 @@ def test_bad_settings_are_refused(study):
     ]:
         with pytest.raises(UserError, match=message):
             write_table(SETTINGS | change, summary, study / "x")
-    incomplete = {key: value for key, value in SETTINGS.items() if key != "metric"}
-    with pytest.raises(UserError, match="lack metric"):
+    incomplete = {key: value for key, value in SETTINGS.items() if key != "taskset"}
+    with pytest.raises(UserError, match="missing key 'taskset'"):
         write_table(incomplete, summary, study / "x")
     assert not list(study.glob("x*"))
-
-
-def test_headline_fits_eighty_columns_and_names_the_files(study):
-    console = Console(file=io.StringIO(), width=80)
-    print_headline("laptop", study, console)
-    text = console.file.getvalue()
-    assert "…" not in text
-    assert re.search(r"EM, 10 starts +\S+ / \S+ +\S+ / \S+ +\S+ / \S+ *\n", text)
-    assert "fails (50 %)" in text
-    assert "tables/tab-effectiveness.md" in text
-    with pytest.raises(UserError, match=r"results/paper/summary\.json: not there"):
-        print_headline("paper", study, console)
 
 
 def test_settings_are_json_text_or_a_file(tmp_path):

@@ -9,6 +9,7 @@ from synthetic_scores import write_scores
 from tgmm.aggregate import aggregate
 from tgmm.artefacts import write_table
 
+RECIPES = {"transformer": {"matched": ["tgmm-matched"], "components": ["tgmm-components"]}}
 METHODS = ["em", "em-restarts", "tgmm-matched", "tgmm-components", "em-oracle"]
 
 
@@ -18,7 +19,7 @@ def summary_path(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gaps")
     scored = [name for name in METHODS if name != "tgmm-matched"]
     files = write_scores(folder / "scores", dimensions=(2, 8), components=(2, 3), tasks=16, methods=scored)
-    aggregate(files, folder / "summary.parquet", folder / "summary.json", resamples=50)
+    aggregate(files, folder / "summary.parquet", folder / "summary.json", resamples=50, recipes=RECIPES)
     return folder / "summary.parquet"
 
 
@@ -31,7 +32,15 @@ def test_tables_say_that_a_network_is_not_trained(summary_path, tmp_path, kind):
     assert "not trained or not run at this scale" in (tmp_path / "tab.md").read_text()
 
 
-def test_a_claim_that_needs_the_network_is_not_tested(summary_path, tmp_path):
-    write_table({"id": "tab-claims", "kind": "claims-table", "scale": "paper"}, summary_path, tmp_path / "tab")
-    claims = pd.read_csv(tmp_path / "tab.csv").set_index("claim")
-    assert claims.at["mamba2-works", "verdict"] == "not tested at this scale"
+def test_a_claim_names_the_networks_that_are_missing(summary_path, tmp_path):
+    entry = {"id": "tab-claims", "kind": "claims-table", "scale": "paper", "recipes": RECIPES}
+    record = tmp_path / "history.csv"
+    pd.DataFrame({"tasks": [1, 2, 3], "validation_l2_error": [1.0, 0.5, 0.5]}).to_csv(record, index=False)
+    families = ["isotropic-d2-n128-components", "isotropic-d8-n128-components"]
+    write_table(entry, summary_path, tmp_path / "tab", dict.fromkeys(families, record))
+    claims = pd.read_csv(tmp_path / "tab.csv", keep_default_na=False).set_index(["claim", "recipe"])
+    for recipe in ("reference", "matched"):
+        row = claims.loc["local-optima", recipe]
+        assert (row["verdict"], row["missing"]) == ("not tested", "d = 2, 8")
+    assert claims.loc[("mamba2-works", "reference, Mamba2"), "verdict"] == "not tested"
+    assert claims.loc[("local-optima", "components"), "missing"] == ""

@@ -8,11 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tgmm.estimator import TransformerGaussianMixture
+    from tgmm.estimator import ManyFits, TransformerGaussianMixture, fit_many
 
-__all__ = ["TransformerGaussianMixture", "__version__"]
+__all__ = ["ManyFits", "TransformerGaussianMixture", "__version__", "fit_many"]
 
-_PLACES = {"TransformerGaussianMixture": "tgmm.estimator"}
+_PLACES = dict.fromkeys(("ManyFits", "TransformerGaussianMixture", "fit_many"), "tgmm.estimator")
 
 
 def __getattr__(name: str) -> Any:

@@ -2,20 +2,25 @@
 
 The summary has one row a cell, method and metric: mean and median over the tasks that did not fail, a 95 % bootstrap
 percentile interval of the mean, and the share of tasks that failed.
+
+Networks that stand for a recipe have further rows, in which ``mean`` is the ratio of their mean error to that of
+another method on the same tasks and ``low`` and ``high`` a paired bootstrap interval of it; where a recipe was trained
+with several seeds, over tasks and trainings.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from tgmm.bootstrap import bootstrap_interval
+from tgmm.bootstrap import bootstrap_interval, percentile_interval, resampled_sums
 from tgmm.columns import (
+    BASELINES,
     CELL,
     DEFICIT,
     LIKELIHOODS,
@@ -25,10 +30,15 @@ from tgmm.columns import (
     REFERENCE,
     SCORE_COLUMNS,
     SUMMARY_COLUMNS,
+    TRANSFORMER,
+    over,
+    over_seeds,
 )
 from tgmm.errors import UserError
 from tgmm.files import atomic_path, write_json
 
+Recipes = Mapping[str, Mapping[str, Sequence[str]]]
+COMPARED = ["l2_error", "l2_error_reference"]  # what networks are compared by
 # Headline number -> metric and statistic of the summary.
 HEADLINE = {
     "l2_error_mean": ("l2_error", "mean"),
@@ -47,9 +57,10 @@ def aggregate(
     *,
     resamples: int = 1000,
     seed: int = 2505,
+    recipes: Recipes | None = None,
 ) -> pd.DataFrame:
     """Read score files, write ``summary_path`` (parquet) and ``headline_path`` (JSON), return the summary."""
-    summary = summarise(read_scores(paths), resamples=resamples, seed=seed)
+    summary = summarise(read_scores(paths), resamples=resamples, seed=seed, recipes=recipes)
     with atomic_path(summary_path) as temporary:
         summary.to_parquet(temporary, index=False)
     write_json(headline_path, plain(headline(summary)))
@@ -109,8 +120,24 @@ def _refuse_silent_failures(scores: pd.DataFrame) -> None:
 # --- summarising ---------------------------------------------------------------------------------------------------
 
 
-def summarise(scores: pd.DataFrame, *, resamples: int = 1000, seed: int = 2505) -> pd.DataFrame:
-    """One row a cell, method and metric, sorted; see the module's text for the columns."""
+def summarise(
+    scores: pd.DataFrame, *, resamples: int = 1000, seed: int = 2505, recipes: Recipes | None = None
+) -> pd.DataFrame:
+    """One row a cell, method and metric, sorted, then one a comparison; see the module's text for the columns.
+
+    Parameters
+    ----------
+    scores : rows of ``SCORE_COLUMNS``.
+    resamples, seed : of the bootstrap.
+    recipes : role -> recipe -> the methods that stand for it, one a training seed, the main one first. Each main method
+        is compared with the ``BASELINES``, and those of other roles with the transformers besides.
+    """
+    summary = _summarise_metrics(scores, resamples, seed)
+    compared = [] if not recipes else compare_networks(scores, recipes, resamples, seed)
+    return pd.concat([summary, pd.DataFrame(compared, columns=SUMMARY_COLUMNS)]) if compared else summary
+
+
+def _summarise_metrics(scores: pd.DataFrame, resamples: int, seed: int) -> pd.DataFrame:
     scores = add_deficits(scores)
     metrics = [*METRICS, *(name + DEFICIT for name in LIKELIHOODS)]
     groups = scores.groupby([*CELL, *METHOD], sort=True, dropna=False).ngroup().to_numpy()
@@ -197,6 +224,76 @@ def _quantiles(samples: np.ndarray, shares: list[float]) -> np.ndarray:
         if chosen.any():
             quantiles[:, chosen] = np.quantile(samples[chosen], shares, axis=1, method=method)
     return quantiles
+
+
+# --- comparisons ---------------------------------------------------------------------------------------------------
+
+
+def compare_networks(scores: pd.DataFrame, recipes: Recipes, resamples: int, seed: int) -> list[dict]:
+    """Rows of ratios of mean errors, for every cell and both evaluators; parameters as for :func:`summarise`."""
+    networks = {tuple(methods): role != TRANSFORMER for role, named in recipes.items() for methods in named.values()}
+    partners = [tuple(methods) for methods in recipes.get(TRANSFORMER, {}).values() if methods]
+    others = [*((name,) for name in BASELINES), *partners]
+    wanted = {name for methods in networks for name in methods} | set(BASELINES)
+    rows = []
+    scores = scores.loc[
+        scores["method"].isin(wanted), [*CELL, *METHOD, "task_id", "failed", "dropped_reference", *COMPARED]
+    ]
+    scores = scores.astype(dict.fromkeys(["scale", "taskset", "covariance", "shift", *METHOD[:3]], object))
+    for _, cell in scores.groupby(CELL, sort=True):
+        for metric in COMPARED:
+            errors = _CellErrors(cell, metric, resamples, seed)
+            for methods, further in networks.items():
+                if methods and methods[0] in errors.errors:
+                    rivals = others if further else others[: len(BASELINES)]
+                    rows += errors.compare(methods, [names for names in rivals if names[0] in errors.errors])
+    return rows
+
+
+class _CellErrors:
+    """One error of all methods on the tasks of one cell, NaN where a method failed or was dropped."""
+
+    def __init__(self, cell: pd.DataFrame, metric: str, resamples: int, seed: int):
+        unusable = cell["failed"].astype(bool) | ((cell["dropped_reference"] == 1.0) & (metric in REFERENCE))
+        table = cell.assign(error=cell[metric].astype(float).mask(unusable))
+        table = table.pivot(index="task_id", columns="method", values="error")
+        self.errors = {name: table[name].to_numpy() for name in table}
+        labels = cell.drop_duplicates("method")[[*CELL, *METHOD]].to_dict("records")
+        self.labels = {label["method"]: label for label in labels}
+        self.metric, self.resamples, self.seed = metric, resamples, seed
+        self.cache: dict[tuple, np.ndarray] = {}
+
+    def compare(self, methods: Sequence[str], others: list[Sequence[str]]) -> list[dict]:
+        """Rows of a network beside each of the others, and of its mean over several trainings."""
+        ours = self._trainings(methods)
+        rows = [] if ours.shape[1] == 1 else [self._row(methods[0], over_seeds(self.metric), ours, np.ones_like(ours))]
+        rivals = [names for names in others if names[0] != methods[0]]
+        return rows + [
+            self._row(methods[0], over(self.metric, names[0]), ours, self._trainings(names)) for names in rivals
+        ]
+
+    def _trainings(self, methods: Sequence[str]) -> np.ndarray:
+        """Errors (n, S) of those of a recipe's methods that were run."""
+        return np.stack([self.errors[name] for name in methods if name in self.errors], axis=1)
+
+    def _row(self, method: str, metric: str, ours: np.ndarray, theirs: np.ndarray) -> dict:
+        """Statistics of our errors by theirs; of ours alone where theirs are one."""
+        shared = ~(np.isnan(ours).any(axis=1) | np.isnan(theirs).any(axis=1))
+        n_failed = int((~shared).sum())
+        row = self.labels[method] | {"metric": metric, "n_tasks": len(shared), "n_failed": n_failed}
+        row |= {"failure_share": n_failed / len(shared), "failure_reason": ""}
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = ours[shared].sum() / ours.shape[1] / (theirs[shared].sum() / theirs.shape[1])
+            low, high = percentile_interval(self._sums(ours, shared, 0) / self._sums(theirs, shared, 1))
+        return row | {"mean": value, "low": low, "high": high}
+
+    def _sums(self, errors: np.ndarray, shared: np.ndarray, stream: int) -> np.ndarray:
+        """Bootstrap sums, kept because many comparisons are of the same errors."""
+        counted = np.where(shared[:, None], errors, 0.0)
+        key = (counted.tobytes(), stream)
+        if key not in self.cache:
+            self.cache[key] = resampled_sums(counted, self.resamples, self.seed, stream)
+        return self.cache[key]
 
 
 # --- headline numbers ----------------------------------------------------------------------------------------------

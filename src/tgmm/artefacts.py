@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 
 from pydantic import Field
 
+from tgmm.columns import ROLES, TASKSET_ROLES
 from tgmm.errors import UserError, unknown_name
 from tgmm.files import write_atomically
 from tgmm.settings import Count, Name, Settings, several
@@ -29,6 +30,7 @@ Metric = Literal[
     "log_likelihood", "log_likelihood_deficit", "log_likelihood_heldout", "log_likelihood_heldout_deficit",
     "log_likelihood_reference", "dropped_reference", "seconds",
 ]  # fmt: skip
+NetworkRole, TasksetRole = Literal[tuple(ROLES)], Literal[tuple(TASKSET_ROLES)]
 Metrics, Names, Dimensions = several(Metric), several(Name), several(Count, least=0)
 
 
@@ -259,9 +261,29 @@ class ClaimsTable(ArtefactSettings):
     module: ClassVar[str] = "tgmm.tables.claims"
     kind: Literal["claims-table"]
     prefix: ClassVar[str] = TABLE
-    methods: Names = Field(description="The methods that the claims are asked of.")
-    tasksets: dict[str, Name] = Field({}, description="Which task set stands for which role in the claims.")
-    required_d: dict[str, several(Count)] = Field({}, description="Dimensions that a claim is required at, by role.")
+    recipes: dict[NetworkRole, dict[Name, Names]] = Field(
+        description="Role of a network -> recipe -> the methods that stand for it, one a training seed, main one first."
+    )
+    marks: dict[Name, Annotated[str, Field(max_length=200)]] = Field(
+        {}, description="Recipe -> what is built into its network, as a remark beside its name."
+    )
+    tasksets: dict[TasksetRole, Name] = Field({}, description="Which task set stands for which role in the claims.")
+    required_d: dict[TasksetRole, several(Count)] = Field(
+        {}, description="Dimensions that a claim is required at, by role of the task set."
+    )
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """All methods that stand for a recipe."""
+        named = [names for recipes in self.recipes.values() for names in recipes.values()]
+        return tuple(dict.fromkeys(name for names in named for name in names))
+
+    def sources(self, study: Study) -> Sources:
+        """The summary, and the history of every family whose network may be asked."""
+        asked = {*(TASKSET_ROLES | self.tasksets).values()}
+        files = [file for file, (name, _) in study.tasksets.items() if name in asked]
+        families = {study.family_of(method, file): None for method in self.methods for file in files}
+        return Sources(study.summary, study.histories(filter(None, families)))
 
 
 class Ablation(ArtefactSettings):
@@ -294,8 +316,8 @@ AnyArtefact = Annotated[Union[KINDS], Field(discriminator="kind")]  # noqa: UP00
 NAMES = {get_args(kind.model_fields["kind"].annotation)[0]: kind for kind in KINDS}
 
 
-def drawn_by(settings: Mapping[str, Any], prefix: str) -> tuple[str, ModuleType]:
-    """What the functions of an artefact's kind are called, and the module that has them.
+def drawn_by(settings: Mapping[str, Any], prefix: str) -> tuple[str, ModuleType, dict[str, Any]]:
+    """What the functions of an artefact's kind are called, the module that has them, and the settings with defaults.
 
     Raises
     ------
@@ -305,8 +327,11 @@ def drawn_by(settings: Mapping[str, Any], prefix: str) -> tuple[str, ModuleType]
     if settings.get("kind") not in kinds:
         raise unknown_name("artefact kind", settings.get("kind"), kinds)
     kind = kinds[settings["kind"]]
-    kind.read({key: value for key, value in settings.items() if key in kind.model_fields}, "settings of the artefact")
-    return settings["kind"].removesuffix("-table").replace("-", "_"), import_module(kind.module)
+    own = {key: value for key, value in settings.items() if key in kind.model_fields}
+    defaults = kind.read(own, "settings of the artefact").plain()
+    defaults = {key: value for key, value in defaults.items() if value}
+    name = settings["kind"].removesuffix("-table").replace("-", "_")
+    return name, import_module(kind.module), defaults | dict(settings)
 
 
 def draw_figure(
@@ -322,7 +347,7 @@ def draw_figure(
     stem : the figure's path without suffix.
     tables : further tables by name, a family's most often.
     """
-    name, module = drawn_by(settings, FIGURE)
+    name, module, settings = drawn_by(settings, FIGURE)
     draw = getattr(module, f"draw_{name}")
     from tgmm.figures import style
     from tgmm.figures.layout import save_figure
@@ -342,7 +367,7 @@ def write_table(
 
     The parameters are those of :func:`draw_figure`.
     """
-    name, module = drawn_by(settings, TABLE)
+    name, module, settings = drawn_by(settings, TABLE)
     rows_of = getattr(module, f"{name}_rows")
     from tgmm.tables.render import to_latex, to_markdown
 

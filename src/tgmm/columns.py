@@ -34,6 +34,38 @@ STATISTICS = ["mean", "median", "low", "high", "quantile_90", "n_tasks", "n_fail
 SUMMARY_COLUMNS = [*CELL, *METHOD, "metric", *STATISTICS]
 
 ORACLE = "em-oracle"  # EM from the truth, the floor of likelihood methods
+SAMPLE_MEAN = "sample-mean"  # the trivial estimate
+# The methods that every network is compared with, task by task.
+BASELINES = ["em", "em-restarts", "spectral", ORACLE, SAMPLE_MEAN]
+# Roles that networks play in the paper's claims, and what a recipe is called in that role.
+TRANSFORMER = "transformer"
+ROLES = {
+    TRANSFORMER: "{}",
+    "without-axes": "{} without axes",
+    "mamba2": "{}, Mamba2",
+    "mamba2-both-ways": "{}, Mamba2 in both directions",
+    "trained-at-32": "{}, trained at N = 32",
+    "trained-at-64": "{}, trained at N = 64",
+    "em-steps": "{}, then EM steps",
+}
+# Roles that task sets play in them -> the task sets' names unless the settings say others.
+TASKSET_ROLES = {
+    "effectiveness": "effectiveness",
+    "backbone": "effectiveness",
+    "sample_size": "sample-size",
+    "mean_shift": "mean-shift",
+    "anisotropic": "anisotropic",
+}
+
+
+def over(metric: str, baseline: str) -> str:
+    """Return the name under which the summary holds the ratio of a method's mean to a baseline's on the same tasks."""
+    return f"{metric} / {baseline}"
+
+
+def over_seeds(metric: str) -> str:
+    """Return the name under which the summary holds a metric's mean over several trainings of one recipe."""
+    return f"{metric}, all seeds"
 
 
 def reads(

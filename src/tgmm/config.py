@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, create_model
 
 from tgmm.artefacts import AnyArtefact, ArtefactName
 from tgmm.errors import UserError, unknown_name
 from tgmm.loss_kinds import LOSSES
 from tgmm.methods.settings import AnyMethod
-from tgmm.models.settings import ComponentsSize, GPT2Size, Mamba2Size, NetworkSize
+from tgmm.models.settings import NETWORK_KINDS
 from tgmm.settings import Count, Name, Seed, Settings, Share, one_or_several, several
+from tgmm.tasks.shifts import ShiftValues
 from tgmm.train.settings import Budget
 
 SCALES = Path("workflow/scales")
@@ -33,9 +34,7 @@ OfScale = {"x-scale": True}  # marks the keys that stand in the scale files; con
 class Recipe(Settings):
     """How a family can be trained: its network and its loss."""
 
-    network: Literal["components", "set-encoder", "gpt2", "mamba2", "mamba2-causal"] = Field(
-        "components", description="The kind of network."
-    )
+    network: Literal[tuple(NETWORK_KINDS)] = Field("components", description="The kind of network.")
     loss: Literal[LOSSES] = Field(
         "matched",
         description="The loss: squared error with components matched to the truth or sorted by weight, the likelihood "
@@ -100,24 +99,6 @@ class AblationEntry(TaskFamily):
     )
 
 
-class Shift(Settings):
-    """Values of one kind of shift."""
-
-    kind: Literal["mean", "smallest-weight", "location", "scale", "student-t", "outliers", "wrong-k"] = Field(
-        description="What is shifted: the means by normal noise, the smallest weight, the units of the data (location, "
-        "scale), the tails of the noise, outliers, or the K that methods are asked for."
-    )
-    values: several(Annotated[float, Field(allow_inf_nan=True)]) = Field(
-        description="Standard deviation of the noise; the weight; what is added or multiplied; degrees of freedom "
-        "(.inf is normal); share of the points; components too many."
-    )
-    filter: Literal["before", "after"] = Field(
-        "before",
-        description="For mean: the cosine filter is applied before the noise (the paper), or again after it (the "
-        "authors' newest code).",
-    )
-
-
 class TaskSetEntry(Settings):
     """Test tasks: a file for each d, a cell for each K, N and value of a shift."""
 
@@ -125,25 +106,28 @@ class TaskSetEntry(Settings):
     d: one_or_several(Count) = Field(description="Dimension of the points, such as [2, 8].")
     K: one_or_several(Count) = Field(description="Numbers of components, such as [2, 3, 4, 5].")
     N: one_or_several(Annotated[int, Field(ge=1, le=10**7)]) = Field((128,), description="Numbers of points.")
-    shifts: tuple[Shift, ...] = Field(
+    shifts: tuple[ShiftValues, ...] = Field(
         (), description="How the tasks differ from those that networks are trained on: a cell for each value of each."
     )
 
 
-class Networks(Settings):
+class NetworkSizes(Settings):
     """The size of each kind of network."""
-
-    components: ComponentsSize = Field(ComponentsSize(), description="Component tokens beside the data tokens.")
-    set_encoder: NetworkSize = Field(NetworkSize(), alias="set-encoder", description="The paper's network, for sets.")
-    gpt2: GPT2Size = Field(GPT2Size(), description="The paper's network.")
-    mamba2: Mamba2Size = Field(Mamba2Size(), description="Mamba2 mixers in both directions.")
-    mamba2_causal: Mamba2Size = Field(
-        Mamba2Size(), alias="mamba2-causal", description="Mamba2 mixers in one direction, as in the paper."
-    )
 
     def size_of(self, kind: str) -> dict[str, Any]:
         """The size of a kind of network, as plain values."""
         return getattr(self, kind.replace("-", "_")).plain()
+
+
+Networks = create_model(
+    "Networks",
+    __base__=NetworkSizes,
+    __doc__=NetworkSizes.__doc__,
+    **{
+        kind.replace("-", "_"): (network.SIZE, Field(network.SIZE(), alias=kind, description=network.__doc__))
+        for kind, network in NETWORK_KINDS.items()
+    },
+)
 
 
 class Theory(Settings):
@@ -204,7 +188,7 @@ def read_config(path: str | Path) -> dict:
     return values
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """YAML as it is meant: a key stands once, its name is text, and numbers are decimal."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:

@@ -40,6 +40,7 @@ SQRT_HALF = 0.7071067811865476
 LN_2 = 0.6931471805599453
 LOG_TERMS = 11
 EXP_TERMS = 20
+SPLITTER = 2.0**27 + 1.0  # splits a float64 into two halves of 26 bits
 
 
 def derive_seed(*parts: object) -> int:
@@ -100,9 +101,18 @@ def inverse_normal_cdf(probability: Tensor) -> Tensor:
     centred = probability - 0.5
     squared = 0.180625 - centred * centred
     central = centred * _horner(CENTRAL_NUMERATOR, squared) / _horner(CENTRAL_DENOMINATOR, squared)
-    radius = torch.sqrt(-_exact_log(torch.minimum(probability, 1.0 - probability))) - 1.6
+    outer = squared < 0.0
+    if probability.is_cuda:  # selecting would make the host wait
+        return torch.where(outer, _inverse_normal_tail(probability), central)
+    central[outer] = _inverse_normal_tail(probability[outer])
+    return central
+
+
+def _inverse_normal_tail(probability: Tensor) -> Tensor:
+    """AS 241 away from the centre, |probability - 0.5| > 0.425."""
+    radius = _exact_sqrt(-_exact_log(torch.minimum(probability, 1.0 - probability))) - 1.6
     tail = _horner(TAIL_NUMERATOR, radius) / _horner(TAIL_DENOMINATOR, radius)
-    return torch.where(squared >= 0.0, central, torch.where(centred < 0.0, -tail, tail))
+    return torch.where(probability < 0.5, -tail, tail)
 
 
 def softplus(argument: Tensor) -> Tensor:
@@ -119,6 +129,27 @@ def _horner(coefficients: tuple[float, ...], argument: Tensor) -> Tensor:
     for coefficient in reversed(coefficients[:-1]):
         value.mul_(argument).add_(coefficient)
     return value
+
+
+def _exact_sqrt(argument: Tensor) -> Tensor:
+    """The correctly rounded root of positive float64 numbers, where torch's may be off in the last bit.
+
+    It is off on CUDA, and for one number in eighty where torch's vector functions compute it.
+
+    With r a root that is off by one unit at most, r² is computed exactly in two parts (Dekker 1971), so x - r² is
+    exact. The next number above is nearest to the root if x lies above the square of the midpoint, (r + gap/2)², and
+    since all terms are multiples of gap², that is x - r² > r·gap; likewise below.
+    """
+    root = torch.sqrt(argument)
+    high = root * SPLITTER
+    high = high - (high - root)
+    low = root - high
+    square = root * root
+    residual = (argument - square) - (((high * high - square) + 2.0 * high * low) + low * low)
+    above = torch.nextafter(root, torch.full_like(root, torch.inf))
+    below = torch.nextafter(root, torch.zeros_like(root))
+    corrected = torch.where(residual > root * (above - root), above, root)
+    return torch.where(residual <= -root * (root - below), below, corrected)
 
 
 def _exact_log(argument: Tensor) -> Tensor:

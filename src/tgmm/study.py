@@ -10,10 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tgmm.artefacts import FIGURE, TABLE, ArtefactSettings, OfFamilies, OfScores, Sources
+from tgmm.artefacts import FIGURE, TABLE, ArtefactSettings, ClaimsTable, OfFamilies, OfScores, Sources
 from tgmm.config import BASELINE, Change, Config, FamilyEntry, merge_config, read_config, refuse_unknown, scale_names
 from tgmm.errors import UserError
 from tgmm.methods.settings import Network
+from tgmm.tasks.feasible import check_feasible
 from tgmm.tasks.shifts import refuse_value
 from tgmm.train.settings import TrainingSettings, training_hours
 
@@ -21,7 +22,6 @@ MODEL_FILES = ("model.safetensors", "config.json", "history.csv")
 LONGEST_HOURS = 24.0  # of training on processors, before somebody has to ask for it
 PROBE_TASKS, PROBE_EM_STEPS = 256, 20  # for each K; what goes on inside needs fewer tasks than a comparison of errors
 ABLATION_VALIDATIONS = 4  # points of a curve of the error over the training
-MOST_MEANS = {1: 2, 2: 9}
 ABLATION_EM = {"em_steps": 20, "em_starts": 10}
 
 
@@ -368,7 +368,9 @@ class Study:
 
     def summary_settings(self) -> dict[str, Any]:
         """Settings of `tgmm aggregate`."""
-        return {"scale": self.scale, "bootstrap": self.config.bootstrap, "seed": self.config.seed}
+        claims = [entry for entry in self.artefacts.values() if isinstance(entry, ClaimsTable)]
+        recipes = {"recipes": claims[0].plain()["recipes"]} if claims else {}
+        return {"scale": self.scale, "bootstrap": self.config.bootstrap, "seed": self.config.seed, **recipes}
 
     def missing_models(self, root: str | Path) -> list[str]:
         """The families of this scale whose model is not there."""
@@ -463,9 +465,7 @@ def _check_tasks(config: Config) -> None:
         entries["ablation"] = config.ablation
     for key, entry in entries.items():
         for d, K in itertools.product(entry.d, entry.K):
-            if MOST_MEANS.get(d, K) < K:
-                room = f"where cosines below 0.8 leave room for {MOST_MEANS[d]}"
-                raise UserError(f"'{key}.K': {K} means do not fit in d = {d}, {room}")
+            _blamed(f"'{key}.K'", check_feasible, d, K)
     for name, entry in config.tasksets.items():
         kinds = [shift.kind for shift in entry.shifts]
         for place, shift in enumerate(entry.shifts):

@@ -20,7 +20,7 @@ VERSIONS: dict[str, int] = {
     "scores:tgmm": 2,
     "scores:sample-mean": 1,
     "scores:bayes": 1,
-    "summary": 1,
+    "summary": 2,
     "theory:em": 1,
     "theory:power": 1,
     "theory:sizes": 1,
@@ -28,7 +28,7 @@ VERSIONS: dict[str, int] = {
     "probes": 1,
     "ablation": 1,
     "figures": 1,
-    "tables": 1,
+    "tables": 2,
     "paper": 1,
 }
 

@@ -11,7 +11,8 @@ from matplotlib.colors import to_hex, to_rgb
 from synthetic_scores import probe_table
 from tgmm.errors import UserError
 from tgmm.figures import style
-from tgmm.figures.probes import COLORS, blend, caption_probe_picture, caption_probes
+from tgmm.figures.probes import blend, caption_probe_picture, caption_probes
+from tgmm.figures.style import SERIES
 
 FAMILIES = ["isotropic-d2-n128-components", "isotropic-d8-n128-components"]
 
@@ -66,7 +67,7 @@ def rows_of(table: pd.DataFrame, quantity: str, variant: str, count: int) -> pd.
 )
 def test_a_panel_shows_its_quantity_for_each_k(figure, tables, panel, quantity, variant, statistic):
     for family, ax in zip(FAMILIES, (figure.axes[panel], figure.axes[8 + panel]), strict=True):
-        for color, count in zip(COLORS, (2, 3, 4, 5), strict=False):
+        for color, count in zip(SERIES, (2, 3, 4, 5), strict=False):
             rows = rows_of(tables[family], quantity, variant, count)
             rows = rows[rows["reference"] != "em beside truth"].sort_values("layer")
             lines = [line for line in ax.lines if to_hex(line.get_color()) == color]
@@ -123,8 +124,8 @@ def test_the_picture_shows_points_by_share_and_the_paths_of_the_means():
 
 
 def test_colours_are_mixed_by_shares():
-    np.testing.assert_allclose(blend(np.eye(3)), [to_rgb(color) for color in COLORS[:3]])
-    np.testing.assert_allclose(blend(np.full((1, 2), 0.5))[0], np.mean([to_rgb(c) for c in COLORS[:2]], axis=0))
+    np.testing.assert_allclose(blend(np.eye(3)), [to_rgb(color) for color in SERIES[:3]])
+    np.testing.assert_allclose(blend(np.full((1, 2), 0.5))[0], np.mean([to_rgb(c) for c in SERIES[:2]], axis=0))
 
 
 def test_a_picture_of_too_many_components_is_refused():

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from figure_checks import artist, drawn, overlapping, smallest_font, texts, titles
 from matplotlib.colors import to_hex
+from PIL import Image
 
 from synthetic_scores import history, write_model
 from tgmm.artefacts import draw_figure
@@ -98,8 +99,9 @@ def test_the_record_beside_a_history_is_read(tmp_path):
     paths = {family: write_model(tmp_path / family, family) / "history.csv" for family in CURVE_FAMILIES}
     summary = tmp_path / "summary.csv"
     SUMMARY.to_csv(summary, index=False)
-    pdf, _ = draw_figure(CURVES, summary, tmp_path / "figure", paths)
-    assert b"32 000 tasks in 1 000 steps" in pdf.read_bytes()
+    _, png = draw_figure(CURVES, summary, tmp_path / "figure", paths)
+    with Image.open(png) as image:
+        assert "32 000 tasks in 1 000 steps and 140 processor seconds" in image.text["Description"]
     (tmp_path / CURVE_FAMILIES[0] / "config.json").write_text('{"record": {}}')
     with pytest.raises(UserError, match=r"config\.json: not the record of a training \(KeyError: 'tasks_seen'\)"):
         draw_figure(CURVES, summary, tmp_path / "figure", paths)

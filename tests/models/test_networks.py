@@ -324,12 +324,39 @@ def test_refinement_is_that_many_em_steps():
     torch.testing.assert_close(refined.means, posterior.mT @ points / posterior.sum(1)[..., None])
 
 
-def test_a_non_finite_estimate_is_a_failure_with_its_reason():
+@pytest.mark.parametrize("covariance", ["isotropic", "anisotropic"])
+@pytest.mark.parametrize("kind", NETWORK_KINDS)
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [(torch.nan, "the points are not all finite"), (torch.inf, "the points are not all finite"),
+     (1e30, "a coordinate is beyond 1e+15, too large for single precision")],
+)  # fmt: skip
+def test_a_task_that_cannot_be_estimated_fails_alone(kind, covariance, value, reason):
+    built = network(kind, covariance, **({"axes": 5} if kind == "components" else {})).float()
     points = some_points(3, 10)
-    points[1, 0, 0] = torch.nan
-    result = estimate_tgmm(network("components").float(), points, 2)
-    assert result.failures == {1: "the estimate is not finite"}
+    plain = estimate_tgmm(built, points, 2)
+    points[1, 4, 0] = value
+    result = estimate_tgmm(built, points, 2)
+    assert (plain.failures, result.failures) == ({}, {1: reason})
     assert result.failed().tolist() == [False, True, False]
+    for one, other in zip(plain.mixture.tensors(), result.mixture.tensors(), strict=True):
+        if one is not None:
+            assert torch.equal(other[[0, 2]], one[[0, 2]])
+            assert other[1].isnan().all()
+
+
+@pytest.mark.parametrize("field", ["log_weights", "means", "standard_deviations"])
+def test_a_non_finite_estimate_is_a_failure_with_its_reason(field):
+    built, points = network("components", "anisotropic").float(), some_points(3, 10)
+
+    def spoil(_module, _inputs, estimates):
+        getattr(estimates[-1], field)[2, 1] = torch.nan if field == "log_weights" else torch.inf
+
+    built.register_forward_hook(spoil)
+    result = estimate_tgmm(built, points, 2)
+    assert result.failures == {2: "the estimate is not finite"}
+    assert result.mixture.means[2].isnan().all()
+    assert result.mixture.means[:2].isfinite().all()
 
 
 @pytest.mark.parametrize("kind", NETWORK_KINDS)

@@ -124,7 +124,7 @@ def test_a_mistake_in_a_change_gives_one_line(config, changes, message):
     [
         ({"recipe": "component"}, "unknown recipe in 'ablation.recipe': 'component'; did you mean 'components'?"),
         ({"d": [2, 0]}, "'ablation.d[1]' must be greater than or equal to 1, not 0"),
-        ({"d": [1], "K": [2, 3]}, "'ablation.K': 3 means do not fit in d = 1"),
+        ({"d": [1], "K": [2, 3]}, "'ablation.K': d=1, K=3"),
         ({"seeds": []}, "'ablation.seeds'"),
         ({"task": 5}, "unknown key in 'ablation': 'task'; did you mean 'tasks'?"),
     ],

@@ -39,12 +39,14 @@ def options(
 
 def register_commands() -> None:
     """Add every command to the application. Heavy imports stay inside the commands' bodies."""
-    from tgmm.cli import ablation, artefacts, compute, status, theory
+    from tgmm.cli import ablation, artefacts, compute, fit, status, theory
+    from tgmm.cli.headline import headline
 
     groups = {
         "Steps of the study": (compute.sample_tasks, compute.train, compute.score, compute.probe, artefacts.aggregate),
         "Artefacts": (artefacts.figure, artefacts.table, artefacts.paper),
-        "What there is": (artefacts.headline, status.status),
+        "What there is": (headline, status.status),
+        "Data of your own": (fit.fit, fit.predict),
     }
     for panel, commands in groups.items():
         for command in commands:

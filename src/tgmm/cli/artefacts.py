@@ -26,7 +26,8 @@ def aggregate(
     from tgmm.aggregate import aggregate as write_summary
 
     values = {"bootstrap": resamples, "seed": seed} | (load_settings(settings) or {})
-    summary = write_summary(files, out, headline, resamples=values["bootstrap"], seed=values["seed"])
+    options = {"resamples": values["bootstrap"], "seed": values["seed"], "recipes": values.get("recipes")}
+    summary = write_summary(files, out, headline, **options)
     print(f"{len(files)} score files, {summary['method'].nunique()} methods -> {out}, {headline}")
 
 
@@ -83,13 +84,3 @@ def paper(
     from tgmm.manuscript import build_paper
 
     print(f"paper ({scale}) -> {build_paper(scale, out, root=root, left_out=left_out or (), absent=absent or ())}")
-
-
-def headline(
-    scale: Annotated[str, typer.Option(help="The scale whose results are shown.")] = "laptop",
-    root: Annotated[Path, typer.Option(help="The folder that holds paper/ and results/.")] = Path(),
-) -> None:
-    """Print the headline numbers and where figures, tables and the paper are."""
-    from tgmm.cli.headline import print_headline
-
-    print_headline(scale, root)

@@ -1,77 +1,213 @@
-"""The short table at the end of a run."""
+"""The command that shows the headline numbers: a table for the terminal, or the same table inside a Markdown file."""
 
 from __future__ import annotations
 
 import json
+import os
+import sys
+import textwrap
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import typer
 
 from tgmm.errors import UserError
-from tgmm.figures.style import STYLES, method_style
+from tgmm.figures.style import STYLES, is_level, method_style
+from tgmm.files import write_atomically
 from tgmm.tables.render import write_number, write_percent
 
-MOST_COLUMNS = 4  # a task set of more cells, such as a shift's, is read in its own tables and figures
+WIDTH = 80  # characters of a line of the terminal's table
+MOST_CELLS = 4  # a task set of more cells, such as one of shifts, is read in its own tables and figures
+BEGIN, END = "<!-- headline:begin -->", "<!-- headline:end -->"
+MISSING, FAILED = "–", "fails"
+BOLD, PLAIN = "\033[1m", "\033[0m"
 
 
-def print_headline(scale: str, root: Path, console: Console | None = None) -> None:
-    """Print a table of methods by dimension for the unshifted task sets, then the artefacts' paths."""
-    console = console or Console()
-    results = root / "results" / scale
-    numbers = _read(results / "summary.json", scale)
-    meta = numbers.pop("meta", {})
-    for taskset, cells in numbers.items():
-        if len(cells) <= MOST_COLUMNS:
-            console.print(_table(taskset, cells, meta))
-    for label, path in _artefacts(root, results, scale):
-        console.print(f"{label:8}{path}", highlight=False, soft_wrap=True)
+@dataclass(frozen=True)
+class HeadlineTable:
+    """The table of one task set.
+
+    Attributes
+    ----------
+    taskset : its name.
+    heads : the cells, such as ``d8``.
+    rows : name of the method -> an entry for each cell.
+    notes : what the marks of entries mean.
+    """
+
+    taskset: str
+    heads: list[str]
+    rows: dict[str, list[str]]
+    notes: list[str]
 
 
-def _read(path: Path, scale: str) -> dict:
+def headline(
+    scale: Annotated[str, typer.Option(help="The scale whose results are shown.")] = "laptop",
+    root: Annotated[Path, typer.Option(help="The folder that holds paper/ and results/.")] = Path(),
+    into: Annotated[
+        Path | None, typer.Option(metavar="FILE.md", help=f"Rewrite the tables between '{BEGIN}' and '{END}' instead.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="With --into: change nothing, and exit with 1 where the file differs.")
+    ] = False,
+) -> None:
+    """Print the headline numbers and where figures, tables and the paper are."""
+    if check and into is None:
+        raise UserError("--check compares a file with the results: give it with --into")
+    path = root / "results" / scale / "summary.json"
+    meta, tables = read_headline(path, scale)
+    if into is None:
+        print_headline(meta, tables, root, scale)
+        return
+    before = _read_text(into)
+    after = replace_between_markers(before, markdown_lines(meta, tables), into)
+    if not check:
+        write_atomically(into, after)
+        print(f"headline numbers of scale {scale} -> {into}")
+    elif before != after:
+        print(f"{into}: not the headline numbers of {path}; `tgmm headline --scale {scale} --into {into}` writes them")
+        raise typer.Exit(1)
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+def read_headline(path: Path, scale: str) -> tuple[dict, list[HeadlineTable]]:
+    """Return what all numbers have in common, and the tables of the task sets that are small enough for one.
+
+    Raises
+    ------
+    UserError : one line, where the scale has not been run or the file is damaged.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    if not path.is_file():
+        run = sorted(found.parent.name for found in path.parent.parent.glob("*/summary.json"))
+        there = f" (there are results of {', '.join(run)})" if run else ""
+        raise UserError(f"{path}: not there; scale '{scale}' has not been run{there}")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: not there; scale '{scale}' has not been run") from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not valid JSON ({error.msg})") from error
+        numbers = json.loads(_read_text(path))
+        meta = TypeAdapter(dict[str, str | int]).validate_python(numbers.pop("meta"))
+        cells = TypeAdapter(dict[str, dict[str, dict[str, dict[str, float | None]]]]).validate_python(numbers)
+        return meta, [_table(name, part) for name, part in cells.items() if len(part) <= MOST_CELLS]
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        reason = _first_mistake(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
+        raise UserError(f"{path}: damaged ({reason}); `tgmm aggregate` writes it again") from error
 
 
-def _table(taskset: str, cells: dict, meta: dict) -> Table:
-    title = f"{taskset}: l2-error, mean / median over K = {meta.get('n_components', '')}"
-    caption = f"scale {meta.get('scale')} · {meta.get('tasks_per_cell')} tasks a cell · seed {meta.get('seed')}"
-    left = {"title_justify": "left", "caption_justify": "left"}
-    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False, **left)
-    table.add_column("method", no_wrap=True)
-    for name in cells:
-        table.add_column(name, justify="right", overflow="fold")
-    for method in _in_order({method for cell in cells.values() for method in cell}):
-        entries = [_entry(cell.get(method)) for cell in cells.values()]
-        table.add_row(Text(method_style(method).short), *entries)
-    return table
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise UserError(f"{path}: cannot be read ({reason})") from error
 
 
-def _in_order(methods: set[str]) -> list[str]:
-    """Known methods in the palette's order, then the others by name."""
+def _first_mistake(error) -> str:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place or 'the file'}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _table(taskset: str, cells: dict[str, dict]) -> HeadlineTable:
+    methods = {method for cell in cells.values() for method in cell}
     known = [method for method in STYLES if method in methods]
-    return known + sorted(methods - set(known))
+    rows, failures = {}, []
+    for method in sorted(known + sorted(methods - set(known)), key=is_level):  # bounds last
+        name = method_style(method).short
+        rows[name] = [_entry(cell.get(method)) for cell in cells.values()]
+        shares = {head: (cell.get(method) or {}).get("failure_share") or 0.0 for head, cell in cells.items()}
+        failures += [f"{name} at {head}, {write_percent(share)}" for head, share in shares.items() if share]
+    notes = [f"tasks that failed: {'; '.join(failures)}"] if failures else []
+    if any(entry.endswith("*") for entries in rows.values() for entry in entries):
+        notes.append("* over the tasks that did not fail")
+    return HeadlineTable(taskset, list(cells), rows, notes)
 
 
 def _entry(values: dict | None) -> str:
-    if values is None:
-        return "–"
-    failed = values.get("failure_share") or 0.0
-    if values.get("l2_error_mean") is None:
-        return f"fails ({write_percent(failed)})" if failed else "–"
-    share = f" ({write_percent(failed)} fail)" if failed else ""
-    return f"{write_number(values['l2_error_mean'])} / {write_number(values['l2_error_median'])}{share}"
+    """Write mean and median; a star where some tasks failed."""
+    values = values or {}
+    mean, median, failed = (values.get(key) for key in ("l2_error_mean", "l2_error_median", "failure_share"))
+    if mean is None or median is None:
+        return FAILED if failed else MISSING
+    return f"{write_number(mean)} / {write_number(median)}{'*' if failed else ''}"
 
 
-def _artefacts(root: Path, results: Path, scale: str) -> list[tuple[str, Path]]:
-    """Label and path of what there is to look at."""
-    name = "paper.pdf" if scale == "laptop" else f"paper-{scale}.pdf"
-    found = [("figure", path) for path in sorted((results / "figures").glob("*.pdf"))]
-    found += [("table", path) for path in sorted((results / "tables").glob("*.md"))]
-    return found + [("paper", path) for path in [root / "paper" / "build" / name] if path.is_file()]
+# --- the terminal's table --------------------------------------------------------------------------------------------
+
+
+def print_headline(meta: dict, tables: list[HeadlineTable], root: Path, scale: str) -> None:
+    """Print the tables and where everything lies; titles are bold on a terminal that may have attributes."""
+    bold = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    for table in tables:
+        title, *lines = terminal_lines(meta, table)
+        print(f"{BOLD}{title}{PLAIN}" if bold else title)
+        print("\n".join([*lines, ""]))
+    for line in artefact_lines(root, scale):
+        print(line)
+
+
+def terminal_lines(meta: dict, table: HeadlineTable) -> list[str]:
+    """Return the table in lines of at most ``WIDTH`` characters; columns that do not fit beside the others go below."""
+    lines = [f"{table.taskset}: l2-error, mean / median over K = {meta.get('n_components', MISSING)}"]
+    first = max(map(len, table.rows))
+    columns = list(zip(table.heads, *table.rows.values(), strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    while columns:
+        count = max(1, sum(first + sum(widths[: n + 1]) + 2 * (n + 1) <= WIDTH for n in range(len(widths))))
+        lines.append("")
+        for name, *entries in zip(["method", *table.rows], *columns[:count], strict=True):
+            line = "".join(f"  {entry:>{width}}" for entry, width in zip(entries, widths, strict=False))
+            lines.append(f"{name:<{first}}{line}")
+        columns, widths = columns[count:], widths[count:]
+    for note in table.notes:
+        lines += textwrap.wrap(note, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return [*lines, _provenance(meta)]
+
+
+def _provenance(meta: dict) -> str:
+    tasks, seed = meta.get("tasks_per_cell", MISSING), meta.get("seed", MISSING)
+    return f"scale {meta.get('scale', MISSING)} · {tasks} tasks a cell · seed {seed}"
+
+
+def artefact_lines(root: Path, scale: str) -> list[str]:
+    """Return where figures, tables and the paper are, as far as they are there."""
+    results = root / "results" / scale
+    found = [("figures", results / "figures", "*.pdf"), ("tables", results / "tables", "*.md")]
+    counts = [(label, folder, len(list(folder.glob(pattern)))) for label, folder, pattern in found]
+    lines = [f"{label:8} {count} in {folder}" for label, folder, count in counts if count]
+    paper = root / "paper" / "build" / ("paper.pdf" if scale == "laptop" else f"paper-{scale}.pdf")
+    return lines + ([f"{'paper':8} {paper}"] if paper.is_file() else [])
+
+
+# --- the table in a Markdown file ------------------------------------------------------------------------------------
+
+
+def markdown_lines(meta: dict, tables: list[HeadlineTable]) -> list[str]:
+    """Return the tables in GitHub's Markdown, a title above each and the notes below."""
+    lines = []
+    for table in tables:
+        title = f"**{table.taskset}**: ℓ2-error, mean / median over K = {meta.get('n_components', MISSING)}"
+        head = [f"| method | {' | '.join(table.heads)} |", f"|:--|{'--:|' * len(table.heads)}"]
+        rows = [f"| {name} | {' | '.join(entries)} |" for name, entries in table.rows.items()]
+        rows = [line.replace("*", r"\*") for line in rows]
+        notes = ["; ".join(table.notes).replace("*", r"\*"), ""] if table.notes else []
+        lines += [title, "", *head, *rows, "", *notes]
+    command = f"`tgmm headline --scale {meta.get('scale', 'SCALE')}`"
+    return [*lines, f"{_provenance(meta)[0].upper()}{_provenance(meta)[1:]}; written by {command}."]
+
+
+def replace_between_markers(text: str, lines: list[str], path: Path) -> str:
+    """Return the text with these lines between the two markers, which stand on lines of their own.
+
+    Raises
+    ------
+    UserError : unless there is one marker of each kind, in this order.
+    """
+    before = text.splitlines()
+    places = [[number for number, line in enumerate(before) if line.strip() == marker] for marker in (BEGIN, END)]
+    if [len(found) for found in places] != [1, 1] or places[0] > places[1]:
+        raise UserError(f"{path}: needs one line '{BEGIN}' and below it one line '{END}'")
+    (begin,), (end,) = places
+    return "\n".join([*before[: begin + 1], *lines, *before[end:]]) + "\n"

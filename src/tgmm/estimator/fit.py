@@ -139,16 +139,16 @@ def _network_starts(
 
 def _scaled(start: tuple[np.ndarray, ...], shape: str, scaling: Scaling, like: Tensor) -> Mixtures:
     weights, means, covariances = start
-    squares = _squares(shape, scaling)
+    squares = squared_units(shape, scaling.unit)
     parts = (np.log(weights), scaling.apply(means), covariances / squares)
     return Mixtures(shape, *(torch.from_numpy(np.asarray(part)).to(like)[None] for part in parts))
 
 
-def _squares(shape: str, scaling: Scaling) -> np.ndarray | float:
+def squared_units(shape: str, unit: np.ndarray) -> np.ndarray | float:
     """What a covariance in scaled coordinates is multiplied by."""
     if shape == "spherical":
-        return float(scaling.unit[0] ** 2)
-    return scaling.unit**2 if shape == "diag" else np.outer(scaling.unit, scaling.unit)
+        return float(unit[0] ** 2)
+    return unit**2 if shape == "diag" else np.outer(unit, unit)
 
 
 def _unscaled(fits: Fits, scaling: Scaling, log_volume: float) -> Fitted:
@@ -159,7 +159,7 @@ def _unscaled(fits: Fits, scaling: Scaling, log_volume: float) -> Fitted:
         shape=mixtures.shape,
         weights=weights / weights.sum(),
         means=scaling.origin + scaling.unit * mixtures.means[0].cpu().numpy(),
-        covariances=mixtures.covariances[0].cpu().numpy() * _squares(mixtures.shape, scaling),
+        covariances=mixtures.covariances[0].cpu().numpy() * squared_units(mixtures.shape, scaling.unit),
         converged=bool(fits.converged[0]),
         n_iter=int(fits.steps[0]),
         lower_bounds=[float(bound) - log_volume for bound in bounds],

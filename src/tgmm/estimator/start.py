@@ -35,13 +35,19 @@ def network_record() -> dict[str, Any]:
 
 
 @torch.inference_mode()
-def responsibilities(points: Tensor, shape: str, K: int, signs: Tensor | None = None) -> Tensor:
-    """What the network says who belongs where, (B, N, K), of finite points (B, N, d) in any units."""
+def responsibilities(
+    points: Tensor, shape: str, K: int, signs: Tensor | None = None, weights: Tensor | None = None
+) -> Tensor:
+    """What the network says who belongs where, (B, N, K), of finite points (B, N, d) in any units.
+
+    Weights (B, N) of sums one are zero at padding; None where all points are real.
+    """
     B, N, _ = points.shape
     if K == 1:
         return torch.ones(B, N, 1, dtype=points.dtype, device=points.device)
     told = torch.full((B,), SHAPES.index(shape), device=points.device)
-    outputs, _ = load_network(str(points.device))(canonical_view(points, told, signs=signs), told, K)
+    seen, hidden = canonical_view(points, told, weights, signs), None if weights is None else weights == 0
+    outputs, _ = load_network(str(points.device))(seen, told, K, hidden)
     return outputs[-1].exp().to(points.dtype)
 
 

@@ -151,10 +151,9 @@ SHIFT_TEXTS = {
 
 
 def shift_text(kind: str) -> ShiftText:
-    """Return the shift's texts; refuse an unknown kind with the nearest valid one."""
-    if kind not in SHIFT_TEXTS:
-        raise unknown_name("kind of shift", kind, SHIFT_TEXTS)
-    return SHIFT_TEXTS[kind]
+    """Return the shift's texts; those of a kind without any are made of its name."""
+    name = kind.replace("-", " ")
+    return SHIFT_TEXTS.get(kind) or ShiftText(name, f"size of the shift: {name}")
 
 
 # --- horizontal axes -----------------------------------------------------------------------------------------------

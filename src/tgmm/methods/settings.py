@@ -168,7 +168,7 @@ class Bayes(MethodSettings):
         import torch
 
         from tgmm.methods.base import not_applicable
-        from tgmm.methods.bayes import BayesSettings, estimate_bayes
+        from tgmm.methods.bayes import MEAN_RANGE, BayesSettings, estimate_bayes
 
         settings = BayesSettings(sweeps=self.sweeps)
 
@@ -176,6 +176,8 @@ class Bayes(MethodSettings):
             d = task.points.shape[2]
             if context.covariance != "isotropic" or task.n_components not in self.CELLS.get(d, ()):
                 return not_applicable(task, f"not computed for K = {task.n_components} in d = {d}")
+            if task.truth.n_components != task.n_components or task.truth.means.abs().max() > MEAN_RANGE:
+                return not_applicable(task, "the tasks are not those of the prior")
             points = task.points.to(context.device, torch.float64)
             truth = task.truth.to(context.device, torch.float64)
             return estimate_bayes(points, task.n_components, settings, seed=task.seed, index=task.index, truth=truth)

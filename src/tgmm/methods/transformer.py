@@ -11,6 +11,7 @@ from tgmm.methods.em import run_em_steps
 from tgmm.mixture import Mixture, concatenate
 
 CHUNK_NUMBERS = 1_000_000
+LARGEST_COORDINATE = 1e15  # the network computes in single precision, where squares of larger numbers overflow
 
 
 def estimate_with_network(network: nn.Module, points: Tensor, n_components: int) -> Mixture:
@@ -20,6 +21,10 @@ def estimate_with_network(network: nn.Module, points: Tensor, n_components: int)
     ----------
     points : Tensor (B, N, d), on the network's device.
     n_components : a K that the network was trained for.
+
+    Returns
+    -------
+    Mixture, NaN in tasks with a coordinate that is not finite or larger than ``LARGEST_COORDINATE``.
 
     Raises
     ------
@@ -32,6 +37,8 @@ def estimate_with_network(network: nn.Module, points: Tensor, n_components: int)
         raise UserError(f"this network was not trained for K={n_components} (it serves K = {served})")
     if points.shape[-1] != settings.dimension:
         raise UserError(f"this network estimates in d={settings.dimension}; the points have d={points.shape[-1]}")
+    usable = within_single_precision(points)
+    points = points.where(usable[:, None, None], 0.0)
     counts = torch.full(points.shape[:1], n_components, device=points.device)
     size = max(1, CHUNK_NUMBERS // (points.shape[1] * settings.width))
     was_training = network.training
@@ -42,17 +49,37 @@ def estimate_with_network(network: nn.Module, points: Tensor, n_components: int)
             for chunk in points.split(size)
         ]
     network.train(was_training)
-    return concatenate(estimates)
+    return with_gaps(concatenate(estimates), ~usable)
+
+
+def within_single_precision(points: Tensor) -> Tensor:
+    """Bool Tensor (B,), True for tasks (B, N, d) whose coordinates are all finite and not too large."""
+    return (points.abs() <= LARGEST_COORDINATE).all(2).all(1)
+
+
+def with_gaps(mixture: Mixture, failed: Tensor) -> Mixture:
+    """The mixture with NaN in the tasks that failed, a bool Tensor (B,)."""
+    return mixture.map(lambda tensor: tensor.masked_fill(failed.view(-1, *[1] * (tensor.ndim - 1)), torch.nan))
 
 
 def estimate_tgmm(network: nn.Module, points: Tensor, n_components: int, em_steps: int = 0) -> FitResult:
     """The network's estimates, refined by a fixed number of EM steps.
 
-    A non-finite estimate is a failure with its reason.
+    An estimate of which a weight, a mean or a standard deviation is not finite is a failure with its reason.
     """
     mixture = estimate_with_network(network, points, n_components)
     if em_steps:
         mixture = run_em_steps(mixture, points.double(), em_steps)
-    finite = mixture.means.isfinite().all((1, 2)) & mixture.weights.isfinite().all(1)
-    failures = {int(task): "the estimate is not finite" for task in (~finite).nonzero()[:, 0]}
-    return FitResult(mixture, torch.full((mixture.n_tasks,), em_steps), failures)
+    parts = [tensor for tensor in mixture.tensors() if tensor is not None]
+    failed = ~torch.stack([tensor.isfinite().flatten(1).all(1) for tensor in parts]).all(0)
+    failures = {task: _reason(points[task]) for task in failed.nonzero()[:, 0].tolist()}
+    return FitResult(with_gaps(mixture, failed), torch.full((mixture.n_tasks,), em_steps), failures)
+
+
+def _reason(points: Tensor) -> str:
+    """Why there is no estimate of a data set (N, d)."""
+    if not points.isfinite().all():
+        return "the points are not all finite"
+    if points.abs().max() > LARGEST_COORDINATE:
+        return f"a coordinate is beyond {LARGEST_COORDINATE:g}, too large for single precision"
+    return "the estimate is not finite"

@@ -52,7 +52,7 @@ def canonical_view(
     ----------
     points : finite Tensor (B, N, d).
     shapes : int64 Tensor (B,), indices of ``SHAPES``.
-    weights : Tensor (B, N), of sums one; None where all points count the same.
+    weights : Tensor (B, N), of sums one; None where all points count the same. A point of weight zero is padding.
     signs : Tensor (AXES,) of +1 and -1: another view of the same data.
     """
     B, N, d = points.shape
@@ -75,17 +75,24 @@ def canonical_view(
         principal = principal * signs[:q].to(principal)
     plain = principal / eigenvalues.mean(1)[:, None, None].sqrt().clamp_min(1e-12)
     whitened = principal / eigenvalues.clamp_min(1e-8 * eigenvalues[:, :1] + 1e-20).sqrt()[:, None]
-    padded = [F.pad(part.clamp(-8, 8), (0, AXES - q)) for part in (plain, whitened, ranks(principal))]
-    extra = torch.tensor([q / 8, math.log(N) / 5], dtype=points.dtype, device=points.device).expand(B, N, 2)
+    hidden = None if weights is None else weights == 0
+    padded = [F.pad(part.clamp(-8, 8), (0, AXES - q)) for part in (plain, whitened, ranks(principal, hidden))]
+    counts = points.new_full((B,), N) if hidden is None else (~hidden).sum(1).to(points)
+    extra = torch.stack([torch.full_like(counts, q / 8), counts.log() / 5], -1)[:, None].expand(B, N, 2)
     return torch.cat([*padded, extra], -1).float()
 
 
-def ranks(values: Tensor) -> Tensor:
-    """The rank of each value of a Tensor (B, N, q) among its column's, from -1 to 1; equal values share theirs."""
-    columns = values.mT.contiguous()
+def ranks(values: Tensor, hidden: Tensor | None = None) -> Tensor:
+    """The rank of each value of a Tensor (B, N, q) among its column's, from -1 to 1; equal values share theirs.
+
+    Points marked in a bool Tensor (B, N) do not count.
+    """
+    columns, counts = values.mT.contiguous(), values.shape[1]
+    if hidden is not None:
+        columns, counts = columns.masked_fill(hidden[:, None], math.inf), (~hidden).sum(1)[:, None, None]
     ordered = columns.sort(-1).values
     below, upto = torch.searchsorted(ordered, columns), torch.searchsorted(ordered, columns, right=True)
-    return ((below + upto).to(values.dtype) / values.shape[1] - 1).mT
+    return ((below + upto).to(values.dtype) / counts - 1).mT
 
 
 class Gather(nn.Module):
@@ -111,10 +118,11 @@ class Gather(nn.Module):
         )
         nn.init.normal_(self.scores.weight, std=1 / width)
 
-    def forward(self, components: Tensor, data: Tensor) -> Tensor:
+    def forward(self, components: Tensor, data: Tensor, hidden: Tensor | None = None) -> Tensor:
         B, K, D = components.shape
         queries = self.scores(self.norm(components)).view(B, K * self.heads, D)
-        spread = (queries @ data.mT).softmax(-1)
+        scores = queries @ data.mT
+        spread = (scores if hidden is None else scores.masked_fill(hidden[:, None], -1e9)).softmax(-1)
         components = components + self.values((spread @ data).view(B, K, self.heads * D))
         query, key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -138,14 +146,24 @@ class Scatter(nn.Module):
         self.mlp = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))
         nn.init.normal_(self.scores.weight, std=1 / width)
 
-    def forward(self, data: Tensor, normed: Tensor, components: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, data: Tensor, normed: Tensor, components: Tensor, hidden: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         B, K, D = components.shape
         shown = self.norm(components)
         keys, values = self.scores(shown).view(B, K * self.heads, D), self.values(shown).view(B, K * self.heads, D)
         spread = (keys @ normed.mT).view(B, K, self.heads, -1).softmax(1)
         data = data + spread.view(B, K * self.heads, -1).mT @ values
-        share = (spread.mean(-1) + SMALLEST_SHARE).log()
+        share = (mean_of_shown(spread, hidden) + SMALLEST_SHARE).log()
         return data + self.mlp(data), components + self.count(share)
+
+
+def mean_of_shown(values: Tensor, hidden: Tensor | None) -> Tensor:
+    """The mean over the last axis of a Tensor (B, ..., N), of points that are not marked in a bool Tensor (B, N)."""
+    if hidden is None:
+        return values.mean(-1)
+    shown = (~hidden).to(values.dtype).view(len(hidden), *[1] * (values.ndim - 2), -1)
+    return (values * shown).sum(-1) / shown.sum(-1)
 
 
 class AssignmentNetwork(nn.Module):
@@ -169,7 +187,9 @@ class AssignmentNetwork(nn.Module):
         self.pooled = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.ReLU())
         self.count = nn.Linear(2 * width, LARGEST)
 
-    def forward(self, seen: Tensor, shapes: Tensor, K: int) -> tuple[list[Tensor], Tensor]:
+    def forward(
+        self, seen: Tensor, shapes: Tensor, K: int, hidden: Tensor | None = None
+    ) -> tuple[list[Tensor], Tensor]:
         """Log-responsibilities (B, N, K) after every block, and logits (B, LARGEST) of K = 1 ... LARGEST.
 
         Parameters
@@ -177,6 +197,7 @@ class AssignmentNetwork(nn.Module):
         seen : Tensor (B, N, 3 AXES + 2), from :func:`canonical_view`.
         shapes : int64 Tensor (B,), indices of ``SHAPES``.
         K : the number of components; 0 withholds it: ``LARGEST`` components are told apart, of which some stay empty.
+        hidden : bool Tensor (B, N), True at padding; None where all points are real.
         """
         width = self.settings.width
         data = self.read_in(self.features(seen))
@@ -184,12 +205,13 @@ class AssignmentNetwork(nn.Module):
         outputs = []
         for norm, gather, scatter in zip(self.norms, self.gathers, self.scatters, strict=True):
             normed = norm(data)
-            components = gather(components, normed)
-            data, components = scatter(data, normed, components)
+            components = gather(components, normed, hidden)
+            data, components = scatter(data, normed, components, hidden)
             shown, told = self.data_norm(data), self.component_norm(components)
             scores = shown @ self.query(told).mT / math.sqrt(width) + self.bias(told).mT
             outputs.append(scores.log_softmax(-1))
-        pooled = torch.cat([told, shown.mean(1, keepdim=True).expand_as(told)], -1)
+        whole = mean_of_shown(shown.mT, hidden)[:, None]
+        pooled = torch.cat([told, whole.expand_as(told)], -1)
         return outputs, self.count(self.pooled(pooled).mean(1))
 
     def features(self, seen: Tensor) -> Tensor:

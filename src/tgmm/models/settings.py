@@ -109,7 +109,9 @@ class Mamba2Size(NetworkSize):
 
 
 class NetworkSettings(NetworkSize):
-    """A network: its size, and the tasks that it serves."""
+    """A network: its size, and the tasks that it serves. ``SIZE`` is the class of the former, which a scale sets."""
+
+    SIZE: ClassVar[type[NetworkSize]] = NetworkSize
 
     kind: str
     dimension: Positive = Field(description="d of the points.")
@@ -159,6 +161,7 @@ class NetworkSettings(NetworkSize):
 class ComponentsNetwork(NetworkSettings, ComponentsSize):
     """The default network: component tokens beside the data tokens."""
 
+    SIZE: ClassVar[type[NetworkSize]] = ComponentsSize
     kind: Literal["components"] = "components"
 
     @model_validator(mode="after")
@@ -187,6 +190,7 @@ class SetEncoderNetwork(NetworkSettings):
 class GPT2Network(NetworkSettings, GPT2Size):
     """The paper's network: causal GPT-2 blocks and learnt positions."""
 
+    SIZE: ClassVar[type[NetworkSize]] = GPT2Size
     kind: Literal["gpt2"] = "gpt2"
 
     def build(self) -> nn.Module:
@@ -198,6 +202,7 @@ class GPT2Network(NetworkSettings, GPT2Size):
 class Mamba2CausalNetwork(NetworkSettings, Mamba2Size):
     """Mamba2 blocks in one direction, as the paper has them."""
 
+    SIZE: ClassVar[type[NetworkSize]] = Mamba2Size
     PRODUCTS: ClassVar[float] = 48.0
     DIRECTIONS: ClassVar[int] = 1
 
@@ -212,6 +217,7 @@ class Mamba2CausalNetwork(NetworkSettings, Mamba2Size):
 class Mamba2Network(NetworkSettings, Mamba2Size):
     """Mamba2 blocks of which half the heads and groups read from the other end."""
 
+    SIZE: ClassVar[type[NetworkSize]] = Mamba2Size
     DIRECTIONS: ClassVar[int] = 2
 
     kind: Literal["mamba2"] = "mamba2"

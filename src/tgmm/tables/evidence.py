@@ -1,36 +1,40 @@
-"""What the paper's claims are decided from: mean errors in a summary, and one criterion a claim.
+"""What the paper's claims are decided from: errors of networks and their ratios to other methods, with intervals.
 
-A criterion takes the scores, a network's method and a baseline, and returns its evidence: for each required cell
-whether the claim holds there (None where a score that it needs is missing), and the numbers behind it. "A below B"
-compares means over tasks; as a mean over fewer tasks is no fair win, A must not fail on a larger share of them either.
+"A below B" is decided by an interval of the ratio of the two mean errors on the same tasks: a cell *holds* where the
+whole interval lies below the bound, *fails* where all of it lies above, and is *undecided* otherwise. More training
+makes an error smaller, so a network that is still learning proves nothing by an error that is too large: such a cell is
+*not tested*, as is one whose network is not clearly better than the sample mean.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from tgmm.columns import ORACLE
+from tgmm.columns import ROLES, SAMPLE_MEAN, TASKSET_ROLES, over, over_seeds
 from tgmm.errors import UserError, unknown_name
 from tgmm.figures.style import method_style
 from tgmm.tables.render import write_number
 
-# Roles that task sets play in the claims -> the task sets' names unless the settings say others.
-TASKSETS = {
-    "effectiveness": "effectiveness",
-    "backbone": "effectiveness",
-    "sample_size": "sample-size",
-    "mean_shift": "mean-shift",
-    "anisotropic": "anisotropic",
-}
 KINDS_OF_SHIFT = {"mean_shift": "mean"}
 AXES = ["d", "K", "N", "shift_value"]
 COLUMNS = [*AXES, "method", "family", "metric", "mean", "low", "high", "n_tasks", "n_failed", "failure_share"]
+
+# Outcomes of a cell. MISSING: nothing to ask; UNTRAINED and LEARNING: nothing to conclude from the answer.
+HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
+MISSING, UNTRAINED, LEARNING = "not run", "not clearly better than the sample mean", "still learning"
+# Of several conditions on one cell, the first of these that occurs decides.
+WORST_FIRST = (MISSING, UNTRAINED, FAILS, LEARNING, UNDECIDED, HOLDS)
+REPRODUCED, NOT_REPRODUCED, NOT_TESTED = "reproduced", "not reproduced", "not tested"
+# A network is "clearly better" than the sample mean at half its error. That of a network that minimises the sorted loss
+# is at most 0.42 of it, that of a short training under the same loss 0.85 to 0.94.
+CLEARLY_BETTER = 0.5
 
 
 class Cell(NamedTuple):
@@ -43,76 +47,133 @@ class Cell(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Interval:
+    """A number and the ends of its 95 % interval, NaN where it has none."""
+
+    value: float
+    low: float
+    high: float
+
+    def below(self, bound: float) -> str:
+        """Whether the number lies below a bound."""
+        return HOLDS if self.high < bound else FAILS if self.low >= bound else UNDECIDED
+
+    def over(self, other: Interval) -> Interval:
+        """The ratio to an independent number: distances on the logarithmic scale add in quadrature (Zou & Donner 2008,
+        "Construction of confidence limits about effect measures")."""
+        numbers = (self.value, self.low, self.high, other.value, other.low, other.high)
+        if not all(0 < number < math.inf for number in numbers):
+            return Interval(math.nan, math.nan, math.nan)
+        value, low, high, theirs, their_low, their_high = map(math.log, numbers)
+        ratio = value - theirs
+        return Interval(
+            math.exp(ratio),
+            math.exp(ratio - math.hypot(value - low, their_high - theirs)),
+            math.exp(ratio + math.hypot(high - value, theirs - their_low)),
+        )
+
+
+@dataclass(frozen=True)
 class Score:
-    """A method's result in a cell: mean over tasks and its interval, share of failed tasks, trained network.
+    """A method's mean error in a cell, over all trainings of its recipe, its share of failed tasks and its family.
 
     The mean is infinite where every task failed: no estimate is worse than any.
     """
 
-    mean: float
-    low: float
-    high: float
+    mean: Interval
     failure_share: float
     family: str
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """For each required cell whether the claim holds there, None if that is not known; and the numbers in words.
-
-    The keys of ``outcomes`` are cells, or tuples that begin with one.
-    """
+    """For each required cell, or tuple that begins with one, its outcome; and the numbers in words."""
 
     outcomes: dict
     numbers: str
 
-    @property
-    def cells(self) -> int:
-        """Number of required cells."""
-        return len(self.outcomes)
+    def count(self, *outcomes: str) -> int:
+        """Number of cells with one of these outcomes."""
+        return sum(outcome in outcomes for outcome in self.outcomes.values())
 
     @property
-    def holds(self) -> int:
-        """Number of cells where the claim holds."""
-        return sum(outcome is True for outcome in self.outcomes.values())
+    def asked_cells(self) -> list[Cell]:
+        """The cells that the recipe can be asked for."""
+        return _cells(key for key, outcome in self.outcomes.items() if outcome != MISSING)
 
     @property
-    def missing(self) -> int:
-        """Number of cells where a score is missing."""
-        return sum(outcome is None for outcome in self.outcomes.values())
+    def asked(self) -> int:
+        """How many these are."""
+        return len(self.outcomes) - self.count(MISSING)
 
     @property
-    def tested(self) -> int:
-        """Number of cells where the claim holds or does not."""
-        return self.cells - self.missing
+    def verdict(self) -> str:
+        """One of the four verdicts."""
+        if self.asked == 0:
+            return NOT_TESTED
+        if self.count(FAILS):
+            return NOT_REPRODUCED
+        if self.count(UNTRAINED, LEARNING):
+            return NOT_TESTED
+        return UNDECIDED if self.count(UNDECIDED) else REPRODUCED
 
     @property
-    def complete(self) -> bool:
-        """Whether the claim holds in every required cell, of which there is at least one."""
-        return 0 < self.cells == self.holds
-
-    @property
-    def answer(self) -> str:
-        """One of: yes, in part, no, not tested; or yes where tested, if cells are missing and none speaks against."""
-        if self.tested == 0:
-            return "not tested"
-        if self.holds == self.tested:
-            return "yes" if self.complete else "yes where tested"
-        return "in part" if self.holds else "no"
+    def reason(self) -> str:
+        """Why nothing was tested; empty for the other verdicts."""
+        if self.verdict != NOT_TESTED:
+            return ""
+        found = [outcome for outcome in (UNTRAINED, LEARNING) if self.count(outcome)]
+        return " and ".join(found) or (
+            "no network of this recipe was scored" if self.outcomes else "no tasks were scored"
+        )
 
     @property
     def share(self) -> str:
-        """Such as "14 of 16 cells" or "6 of 12 cells, 6 not tested"."""
-        return f"{self.holds} of {self.cells} cells" + (f", {self.missing} not tested" if self.missing else "")
+        """Such as "14 of 16 cells hold, 2 undecided"."""
+        counts = {"fail": (FAILS,), "undecided": (UNDECIDED,), "not tested": (UNTRAINED, LEARNING)}
+        parts = [f"{number} {name}" for name, which in counts.items() if (number := self.count(*which))]
+        return ", ".join([f"{self.count(HOLDS)} of {self.asked} cells hold", *parts])
+
+    @property
+    def missing(self) -> str:
+        """The cells that the recipe cannot be asked for, in words; empty if there are none."""
+        cells, asked = (set(group) for group in (_cells(self.outcomes), self.asked_cells))
+        lost = cells - asked
+        whole = sorted({cell.d for cell in lost} - {cell.d for cell in asked})
+        parts = [f"d = {', '.join(map(str, whole))}"] if whole else []
+        for d in sorted({cell.d for cell in lost} - set(whole)):
+            counts = sorted({cell.K for cell in lost if cell.d == d})
+            parts.append(f"d = {d} (K = {', '.join(map(str, counts))})")
+        return "; ".join(parts)
 
     @property
     def grid(self) -> str:
         """The values of d and K of the required cells, and the range of the shift if there is one."""
-        cells = [key if isinstance(key, Cell) else key[0] for key in self.outcomes]
-        values = {axis: sorted({getattr(cell, axis) for cell in cells}) for axis in AXES}
+        values = {axis: sorted({getattr(cell, axis) for cell in _cells(self.outcomes)}) for axis in AXES}
         text = "; ".join(f"{axis} = {', '.join(map(str, values[axis]))}" for axis in ("d", "K"))
         low, high = values["shift_value"][0], values["shift_value"][-1]
         return text if low == high else f"{text}; shift {low:g} to {high:g}"
+
+
+def _cells(keys: Iterable) -> list[Cell]:
+    return [key if isinstance(key, Cell) else key[0] for key in keys]
+
+
+def every(*outcomes: str) -> str:
+    """The outcome of a cell on which several conditions stand."""
+    return next(name for name in WORST_FIRST if name in outcomes)
+
+
+def settle(outcome: str, ours_learns: bool, theirs_learn: bool = False) -> str:
+    """The outcome of "our error is below theirs", unless further training of a network that still learns could turn it.
+
+    More training makes an error smaller: ours may yet come to hold, and theirs to break what holds.
+    """
+    turns = (ours_learns and outcome != HOLDS) or (theirs_learn and outcome != FAILS)
+    return LEARNING if turns else outcome
+
+
+# --- look-ups ------------------------------------------------------------------------------------------------------
 
 
 class Scores:
@@ -120,17 +181,25 @@ class Scores:
 
     Parameters
     ----------
-    summary : the summary of the scores.
-    settings : the artefact's: optionally ``tasksets`` (role -> task set), ``required_d`` (role -> dimensions that are
-        required; by default all of the task set) and ``methods`` (all others are left out).
+    summary : the summary of the scores, with comparisons.
+    settings : the artefact's: ``recipes`` (role of the network -> recipe -> its methods, one a training seed, the main
+        one first); optionally ``tasksets`` (role -> task set) and ``required_d`` (role -> dimensions that are required;
+        by default all of the task set).
+    learning : family -> whether it was still learning when its training ended.
     metric : the error, such as "l2_error".
     """
 
-    def __init__(self, summary: pd.DataFrame, settings: dict, metric: str = "l2_error"):
-        names = TASKSETS | _roles(settings, "tasksets")
+    def __init__(self, summary: pd.DataFrame, settings: dict, learning: Mapping[str, bool], metric: str = "l2_error"):
+        self.metric, self.recipes, self._of_family = metric, _recipes(settings), learning
+        self.trainings = {names[0]: names for named in self.recipes.values() for names in named.values() if names}
+        names = TASKSET_ROLES | _roles(settings, "tasksets")
         if "backbone" not in settings.get("tasksets", {}):
             names["backbone"] = names["effectiveness"]
         dimensions = _roles(settings, "required_d")
+        wanted = summary["metric"].str.startswith((f"{metric} ", f"{metric},")) | summary["metric"].isin(
+            [metric, over("l2_error", SAMPLE_MEAN)]
+        )
+        summary = summary[wanted]
         self._levels, self._rows = {}, {}
         for role, name in names.items():
             kind = KINDS_OF_SHIFT.get(role, "none")
@@ -138,206 +207,165 @@ class Scores:
             self._levels[role] = {axis: set(rows[axis].tolist()) for axis in AXES}
             if dimensions.get(role) and len(rows):
                 self._levels[role]["d"] = set(dimensions[role])
-            shown = rows["method"].isin(settings.get("methods", rows["method"]))
-            self._rows[role] = _index(rows[shown & (rows["metric"] == metric)])
+            self._rows[role] = _index(rows)
 
     def cells(self, role: str, shifts: Iterable[float] = ()) -> list[Cell]:
         """The cells that a role requires: all combinations of the d, K, N and shifts that its task set has for any
         method, and of the ``shifts`` that the claim itself names. None if the summary lacks the task set."""
         levels = self._levels[role]
-        values = levels | {"shift_value": levels["shift_value"].union(shifts)}
+        values = levels | {"shift_value": levels["shift_value"].union(shifts) if levels["d"] else set()}
         return [Cell(*key) for key in itertools.product(*(sorted(values[axis]) for axis in AXES))]
 
-    def score(self, role: str, method: str, cell: Cell) -> Score | None:
-        """A method's score; None if there is none."""
-        return self._rows[role].get((method, *cell))
+    def main_method(self, role: str, recipe: str) -> str | None:
+        """The method that stands for a recipe in a role; None if there is none."""
+        methods = self.recipes.get(role, {}).get(recipe)
+        return methods[0] if methods else None
 
-    def pairs(self, role: str, method: str, baseline: str, cells: list[Cell]) -> dict[Cell, tuple]:
-        """The scores of the method and of the baseline in every cell."""
-        return {cell: (self.score(role, method, cell), self.score(role, baseline, cell)) for cell in cells}
+    def score(self, role: str, method: str | None, cell: Cell) -> Score | None:
+        """A method's score; None if there is none."""
+        row = self._rows[role].get((method, self.metric, *cell))
+        if row is None:
+            return None
+        pooled = self._rows[role].get((method, over_seeds(self.metric), *cell), row)
+        mean = Interval(math.inf, math.inf, math.inf) if row["n_failed"] == row["n_tasks"] else _interval(pooled)
+        return None if math.isnan(mean.value) else Score(mean, row["failure_share"], row["family"])
+
+    def ratio(self, role: str, method: str, baseline: str, cell: Cell, metric: str | None = None) -> Interval:
+        """The ratio of two methods' means on the same tasks; both must have a score there."""
+        if method == baseline:
+            return Interval(1.0, 1.0, 1.0)
+        row = self._rows[role].get((method, over(metric or self.metric, baseline), *cell))
+        if row is None:
+            raise UserError(
+                f"the summary has no comparison of '{method}' with '{baseline}' at d={cell.d}, K={cell.K}: aggregate"
+                " the scores with the recipes of the claims table"
+            )
+        return _interval(row)
+
+    def below(self, role: str, ours: str | None, theirs: str | None, cell: Cell, factor: float = 1.0) -> str:
+        """The outcome of "our mean error is below ``factor`` times theirs, and we fail on no larger share of tasks"."""
+        if state := self._not_comparable(role, (ours, theirs), cell):
+            return state
+        return settle(self._compare(role, ours, theirs, cell, factor), *self._learning(role, (ours, theirs), cell))
+
+    def above(self, role: str, ours: str | None, theirs: str | None, cell: Cell) -> str:
+        """The outcome of "our mean error is above theirs, and they fail on no larger share of tasks"."""
+        if state := self._not_comparable(role, (ours, theirs), cell):
+            return state
+        mine, other = self.score(role, ours, cell), self.score(role, theirs, cell)
+        turned = {HOLDS: FAILS, FAILS: HOLDS, UNDECIDED: UNDECIDED}[self._compare(role, ours, theirs, cell, 1.0)]
+        outcome = FAILS if other.failure_share > mine.failure_share else turned
+        return settle(outcome, *self._learning(role, (theirs, ours), cell))
+
+    def solved(self, role: str, method: str | None, cell: Cell, threshold: float) -> str:
+        """The outcome of "the mean error is below a threshold and no task failed"."""
+        if state := self._not_comparable(role, (method,), cell):
+            return state
+        score = self.score(role, method, cell)
+        outcome = FAILS if score.failure_share else score.mean.below(threshold)
+        return settle(outcome, *self._learning(role, (method,), cell))
+
+    def _compare(self, role: str, ours: str, theirs: str, cell: Cell, factor: float) -> str:
+        mine, other = self.score(role, ours, cell), self.score(role, theirs, cell)
+        if mine.failure_share > other.failure_share or math.isinf(mine.mean.value):
+            return FAILS
+        return HOLDS if math.isinf(other.mean.value) else self.ratio(role, ours, theirs, cell).below(factor)
+
+    # --- the state of a network ---
+
+    def _not_comparable(self, role: str, methods: tuple, cell: Cell) -> str:
+        """Why methods cannot be asked for a cell; empty if they can."""
+        if None in [self.score(role, name, cell) for name in methods]:
+            return MISSING
+        return UNTRAINED if any(self.untrained(role, name, cell) for name in methods) else ""
+
+    def _learning(self, role: str, methods: tuple, cell: Cell) -> list[bool]:
+        return [self.learning(role, name, cell) for name in methods]
+
+    def untrained(self, role: str, method: str, cell: Cell) -> bool:
+        """Whether a network is not clearly better than the sample mean on unshifted tasks of this d and N.
+
+        The ratio of its error to that of the sample mean is averaged over K; the interval of the average must lie below
+        ``CLEARLY_BETTER``. Without scores of the sample mean nothing is clear.
+        """
+        if not self.family(role, method, cell):
+            return False
+        ratios = []
+        for K in sorted(self._levels[role]["K"]):
+            at = (method, over("l2_error", SAMPLE_MEAN), cell.d, K, cell.N, 0.0)
+            if at in self._rows[role]:
+                ratios.append(_interval(self._rows[role][at]))
+        if not ratios:
+            return True
+        widths = [ratio.high - ratio.value for ratio in ratios]
+        return not np.mean([ratio.value for ratio in ratios]) + math.hypot(*widths) / len(widths) < CLEARLY_BETTER
+
+    def learning(self, role: str, method: str, cell: Cell) -> bool:
+        """Whether one of a recipe's networks was still learning when its training ended."""
+        families = {self.family(role, name, cell) for name in self.trainings.get(method, [method])} - {""}
+        for family in families - self._of_family.keys():
+            raise UserError(f"no training history was given for family '{family}' (--history {family}=history.csv)")
+        return any(self._of_family[family] for family in families)
+
+    def family(self, role: str, method: str, cell: Cell) -> str:
+        """The trained family behind a method in a cell; empty for a method that is not trained or has no score."""
+        row = self._rows[role].get((method, self.metric, *cell))
+        return row["family"] if row else ""
+
+
+def _interval(row: dict) -> Interval:
+    return Interval(row["mean"], row["low"], row["high"])
+
+
+def _index(rows: pd.DataFrame) -> dict[tuple, dict]:
+    """(method, metric, d, K, N, shift_value) -> row."""
+    key = ["method", "metric", *AXES]
+    repeated = rows[rows.duplicated(key)]
+    if len(repeated):
+        row = repeated.iloc[0]
+        raise UserError(f"the summary has several rows for method '{row['method']}' at d={row['d']}, K={row['K']}")
+    return {tuple(row[name] for name in key): row for row in rows.to_dict("records")}
 
 
 def _roles(settings: dict, key: str) -> dict:
     """A setting that is a mapping from roles; another role is refused with the nearest one."""
     values = settings.get(key, {})
     if not isinstance(values, dict):
-        raise UserError(f"'{key}' of a claims table must map {', '.join(TASKSETS)} to values, not {values!r}")
+        raise UserError(f"'{key}' of a claims table must map {', '.join(TASKSET_ROLES)} to values, not {values!r}")
     for role in values:
-        if role not in TASKSETS:
-            raise unknown_name(f"key of '{key}'", role, TASKSETS)
+        if role not in TASKSET_ROLES:
+            raise unknown_name(f"key of '{key}'", role, TASKSET_ROLES)
     return values
 
 
-def _index(rows: pd.DataFrame) -> dict[tuple, Score]:
-    """(method, d, K, N, shift_value) -> score; a row without a mean on tasks that did not fail counts as missing."""
-    repeated = rows[rows.duplicated(["method", *AXES])]
-    if len(repeated):
-        row = repeated.iloc[0]
-        raise UserError(f"the summary has several rows for method '{row['method']}' at d={row['d']}, K={row['K']}")
-    scores = {}
-    for row in rows.to_dict("records"):
-        mean = math.inf if row["n_failed"] == row["n_tasks"] else row["mean"]
-        if not math.isnan(mean):
-            score = Score(mean, row["low"], row["high"], row["failure_share"], row["family"])
-            scores[(row["method"], *(row[axis] for axis in AXES))] = score
-    return scores
-
-
-# --- thresholds ------------------------------------------------------------------------------------------------------
-
-# A coordinate of a mean is uniform on [-5, 5], so an estimate that puts every mean at the origin has an error of 25/3.
-# Below a tenth of that, nine tenths of the means' variance are explained.
-SOLVED = 0.1 * 25 / 3
-# "Near zero" at K = 2: about five times the floor (0.02), hardly more than a hundredth of the origin's error.
-NEAR_ZERO = 0.1
-# "Comparable": at most twice the error, that is 1.4 times the distance.
-COMPARABLE = 2.0
-# "Graceful": four times the points divide the floor by four; a network that cannot use them at all would have about
-# four times the error of one trained for them. Half of that, on the logarithmic scale.
-GRACEFUL = 2.0
-TRAINED, SHORTER = 128, (32, 64)
-# The range of shifts of the means that the paper reports; required even if the task set has fewer.
-PUBLISHED_SHIFTS = (0.0, 10.0)
-
-Criterion = Callable[[Scores, str, str | None], Evidence]
-
-
-def below(ours: Score | None, theirs: Score | None, factor: float = 1.0) -> bool | None:
-    """Whether our mean is below ``factor`` times theirs and we do not fail on more tasks; None if one is missing."""
-    if ours is None or theirs is None:
-        return None
-    return ours.mean < factor * theirs.mean and ours.failure_share <= theirs.failure_share
-
-
-def solved(score: Score | None, threshold: float = SOLVED) -> bool | None:
-    """Whether the mean is at most the threshold and no task failed; None without a score."""
-    return None if score is None else score.mean <= threshold and score.failure_share == 0
-
-
-def every(*answers: bool | None) -> bool | None:
-    """False if one is False, else None if one is missing, else True."""
-    return False if False in answers else None if None in answers else True
-
-
-# --- the criteria --------------------------------------------------------------------------------------------------
-
-
-def one_network(scores: Scores, method: str, baseline: str | None) -> Evidence:
-    """At each d, one and the same trained network solves the tasks of every K, of which there are at least two."""
-    cells = scores.cells("effectiveness")
-    found = {cell: scores.score("effectiveness", method, cell) for cell in cells}
-    families: dict[int, set] = {}
-    for cell, score in found.items():
-        families.setdefault(cell.d, set()).update({score.family} if score else ())
-    several = len({cell.K for cell in cells}) > 1
-    outcomes = {
-        cell: None if score is None or not several else solved(score) and len(families[cell.d]) == 1
-        for cell, score in found.items()
-    }
-    networks = len(set().union(*families.values()))
-    return Evidence(outcomes, f"{networks} networks for {len(families)} values of d; {write_range(found.values())}")
-
-
-def below_baseline(
-    role: str, keep: Callable[[Cell], bool] = lambda cell: cell.K > 2, shifts: Iterable[float] = ()
-) -> Criterion:
-    """In every cell of a role's task set that is kept, the mean error is below the baseline's."""
-
-    def decide(scores: Scores, method: str, baseline: str | None) -> Evidence:
-        cells = [cell for cell in scores.cells(role, shifts) if keep(cell)]
-        pairs = scores.pairs(role, method, baseline, cells)
-        return Evidence({cell: below(*pair) for cell, pair in pairs.items()}, write_ratios(pairs.values(), baseline))
-
-    return decide
-
-
-def small_at_two(scores: Scores, method: str, baseline: str | None) -> Evidence:
-    """At K = 2 the mean error is near zero."""
-    cells = [cell for cell in scores.cells("effectiveness") if cell.K == 2]
-    found = {cell: scores.score("effectiveness", method, cell) for cell in cells}
-    others = [
-        f"{method_style(other).short} {write_range(scores.score('effectiveness', other, cell) for cell in cells)}"
-        for other in ("em", "spectral")
-    ]
-    outcomes = {cell: solved(score, NEAR_ZERO) for cell, score in found.items()}
-    return Evidence(outcomes, f"{write_range(found.values())} ({'; '.join(others)})")
-
-
-def comparable(scores: Scores, method: str, baseline: str | None) -> Evidence:
-    """Where K <= d the mean error is less than ``COMPARABLE`` times the baseline's."""
-    cells = [cell for cell in scores.cells("effectiveness") if cell.d >= cell.K]
-    pairs = scores.pairs("effectiveness", method, baseline, cells)
-    outcomes = {cell: below(*pair, COMPARABLE) for cell, pair in pairs.items()}
-    return Evidence(outcomes, write_ratios(pairs.values(), baseline))
-
-
-def graceful(scores: Scores, method: str, baseline: str | None) -> Evidence:
-    """Networks trained on fewer points come close to the one trained for those of the test, and solve the tasks.
-
-    A baseline, if there is one, must be beaten by those networks as well.
-    """
-    role, outcomes, pairs = "sample_size", {}, []
-    for cell in [cell for cell in scores.cells(role) if cell.N == TRAINED]:
-        theirs = scores.score(role, baseline, cell) if baseline else None
-        for trained in SHORTER:
-            ours, longest = (scores.score(role, name, cell) for name in (f"{method}-n{trained}", method))
-            better = below(ours, theirs) if baseline else True
-            outcomes[(cell, trained)] = every(below(ours, longest, GRACEFUL), solved(ours), better)
-            pairs.append((ours, longest))
-    numbers = f"{write_ratios(pairs, method)}; {write_range(ours for ours, _ in pairs)}"
-    return Evidence(outcomes, f"trained on fewer points: {numbers}")
-
-
-def above_partner(scores: Scores, method: str, baseline: str | None) -> Evidence:
-    """In every cell the mean error is above that of the partner: another backbone under the same recipe."""
-    pairs = scores.pairs("backbone", method, baseline, scores.cells("backbone"))
-    outcomes = {cell: below(theirs, ours) for cell, (ours, theirs) in pairs.items()}
-    return Evidence(outcomes, write_ratios(pairs.values(), baseline))
-
-
-def as_isotropic(scores: Scores, method: str, baseline: str | None) -> Evidence:
-    """Anisotropic tasks are solved, and the error is as near to its floor as on isotropic tasks, within a factor.
-
-    Errors themselves cannot be compared, for anisotropic noise is stronger; ratios to EM started from the truth can.
-    """
-    outcomes, ratios = {}, []
-    for cell in scores.cells("anisotropic"):
-        ours = scores.score("anisotropic", method, cell)
-        here = ratio(ours, scores.score("anisotropic", ORACLE, cell))
-        there = ratio(*(scores.score("effectiveness", name, cell) for name in (method, ORACLE)))
-        close = None if here is None or there is None else here <= COMPARABLE * there
-        outcomes[cell] = every(solved(ours), close)
-        ratios += [] if close is None else [here / there]
-    head = f"ratio to the floor, over that on isotropic tasks: {_range(ratios)}" if ratios else "no cell with both"
-    return Evidence(outcomes, f"{head}; {write_range(scores.score('anisotropic', method, cell) for cell in outcomes)}")
+def _recipes(settings: dict) -> dict[str, dict[str, list[str]]]:
+    """The recipes by role of the network; another role is refused with the nearest one."""
+    recipes = settings["recipes"]
+    for role in recipes:
+        if role not in ROLES:
+            raise unknown_name("key of 'recipes'", role, ROLES)
+    return recipes
 
 
 # --- numbers in words ----------------------------------------------------------------------------------------------
 
 
-def ratio(ours: Score | None, theirs: Score | None) -> float | None:
-    """Our mean by theirs; None if one is missing, failed everywhere or zero."""
-    if ours is None or theirs is None or not math.isfinite(ours.mean) or not 0 < theirs.mean < math.inf:
-        return None
-    return ours.mean / theirs.mean
-
-
-def write_ratios(pairs: Iterable[tuple[Score | None, Score | None]], baseline: str) -> str:
-    """The range of ratios of the means, and in how many cells the two intervals do not overlap."""
-    pairs = [pair for pair in pairs if None not in pair]
-    ratios = [value for pair in pairs if (value := ratio(*pair)) is not None]
-    apart = [ours.high < theirs.low or ours.low > theirs.high for ours, theirs in pairs]
+def write_ratios(ratios: Iterable[Interval], baseline: str) -> str:
+    """The range of ratios to a baseline."""
+    values = [ratio.value for ratio in ratios if math.isfinite(ratio.value)]
     name = method_style(baseline).short
-    text = f"{_range(ratios)} times {name}" if ratios else f"no ratio to {name}"
-    failed = sum(math.isinf(theirs.mean) for _, theirs in pairs)
-    lost = f", which gives no estimate in {failed} cells" if failed else ""
-    return f"{text}{lost}; intervals apart in {sum(apart)} of {len(pairs)} cells"
+    return f"{_range(values)} times {name}" if values else f"no ratio to {name}"
 
 
-def write_range(scores: Iterable[Score | None]) -> str:
+def write_errors(scores: Iterable[Score | None]) -> str:
     """The smallest and the largest mean error."""
-    means = [score.mean for score in scores if score is not None]
+    means = [score.mean.value for score in scores if score is not None]
     return f"mean errors {_range(means)}" if means else "not run"
+
+
+def write_range(values: list[float], nothing: str) -> str:
+    """The smallest and the largest of some numbers, or what stands for none."""
+    return _range(values) if values else nothing
 
 
 def _range(values: list[float]) -> str:

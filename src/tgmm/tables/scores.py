@@ -9,7 +9,7 @@ from tgmm.errors import UserError
 from tgmm.figures.data import FAILED, GAP, OK, failure_reasons, provenance, select_summary
 from tgmm.figures.labels import SHIFT_TEXTS, metric_text
 from tgmm.figures.labels import write_number as write_value
-from tgmm.figures.style import is_oracle, method_style
+from tgmm.figures.style import is_floor, method_style
 from tgmm.tables.render import Cell, WideTable, write_number, write_percent
 
 # The columns that name a cell, and their heads, in the order of a wide table's heads.
@@ -103,7 +103,7 @@ def score_rows(summary: pd.DataFrame, settings: dict) -> pd.DataFrame:
 
 def score_table(rows: pd.DataFrame, settings: dict) -> WideTable:
     """The table for reading: a row for each cell, a column for each method, the oracle last."""
-    methods = sorted(settings["methods"], key=is_oracle)
+    methods = sorted(settings["methods"], key=is_floor)
     columns = varying(rows)
     body = []
     for _, cell in rows.groupby(columns, sort=False):
@@ -119,7 +119,7 @@ def score_table(rows: pd.DataFrame, settings: dict) -> WideTable:
 
 def _best(by_method: pd.DataFrame, metric: str) -> set[str]:
     """The methods with the best mean as written, the oracle aside."""
-    means = by_method.loc[[not is_oracle(method) for method in by_method.index], "mean"].dropna()
+    means = by_method.loc[[not is_floor(method) for method in by_method.index], "mean"].dropna()
     if means.empty:
         return set()
     best = means.min() if metric_text(metric).less_is_better else means.max()

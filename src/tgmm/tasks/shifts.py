@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from tgmm.errors import UserError, unknown_name
+from tgmm.settings import Settings, several
 from tgmm.tasks.feasible import MOST_COMPONENTS
 
 SHIFTS = ("none", "mean", "smallest-weight", "location", "scale", "student-t", "outliers", "wrong-k")
@@ -67,6 +71,24 @@ class Shift:
     def units(self) -> tuple[float, float]:
         """(factor, offset): data are delivered as factor x + offset."""
         return (self.value if self.kind == "scale" else 1.0, self.value if self.kind == "location" else 0.0)
+
+
+class ShiftValues(Settings):
+    """Values of one kind of shift."""
+
+    kind: Literal[SHIFTS] = Field(
+        description="What is shifted: the means by normal noise, the smallest weight, the units of the data (location, "
+        "scale), the tails of the noise, outliers, or the K that methods are asked for."
+    )
+    values: several(int | Annotated[float, Field(allow_inf_nan=True)]) = Field(
+        description="Standard deviation of the noise; the weight; what is added or multiplied; degrees of freedom "
+        "(.inf is normal); share of the points; components too many."
+    )
+    filter: Literal[FILTERS] = Field(
+        "before",
+        description="For mean: the cosine filter is applied before the noise (the paper), or again after it (the "
+        "authors' newest code).",
+    )
 
 
 def refuse_value(kind: str, value: float) -> None:

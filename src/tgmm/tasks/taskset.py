@@ -29,7 +29,7 @@ from tgmm.mixture import Mixture
 from tgmm.settings import Settings
 from tgmm.tasks.feasible import MOST_COMPONENTS
 from tgmm.tasks.sampler import COVARIANCES, sample_mixtures, sample_points
-from tgmm.tasks.shifts import FILTERS, SHIFTS, Shift
+from tgmm.tasks.shifts import Shift, ShiftValues
 
 FORMAT = 2
 METADATA_KEY = "taskset"  # one key only: safetensors writes several in random order
@@ -40,17 +40,6 @@ LARGEST_TASK = 10_000_000  # coordinates of one task's points
 MOST_TASKS = 1_000_000
 MOST_CELLS = 10_000
 LARGEST_SEED = 2**63 - 1
-
-
-Number = int | Annotated[float, Field(allow_inf_nan=True)]
-
-
-class ShiftValues(Settings):
-    """Values of one kind of shift, as :class:`tgmm.tasks.shifts.Shift` describes them."""
-
-    kind: Literal[SHIFTS] = Field(description="What is shifted.")
-    values: tuple[Number, ...] = Field(min_length=1, description="By how much.")
-    filter: Literal[FILTERS] = Field("before", description="For mean: when the cosine filter is applied.")
 
 
 class TaskSetSettings(Settings):
