@@ -3,8 +3,8 @@
     python benchmarks/fit_many.py --sets 10000 --loop 200
     python benchmarks/fit_many.py --points 1000000     # one large data set
 
-Data sets of 128 points, K = 3, d = 2 and 8, of each shape of covariance; the loop runs on some of them, on one core (its
-threads contend where they are more), and its time is given per data set. Held-out likelihood: 500 fresh points of each.
+Data sets of 128 points, K = 3, d = 2 and 8, of each shape of covariance; the loop runs on some of them, on one core
+(more threads only contend), and its time is given per data set. Held-out likelihood: 500 fresh points of each.
 """
 
 from __future__ import annotations

@@ -87,6 +87,10 @@ class Quadratic:
         self.points, self.weights, self.shape = points, weights, shape
         d = points.shape[2]
         self.pairs = torch.triu_indices(d, d, device=points.device)
+        square = torch.zeros(d, d, dtype=torch.int64, device=points.device)
+        square[self.pairs[0], self.pairs[1]] = torch.arange(len(self.pairs[0]), device=points.device)
+        self.square = torch.maximum(square, square.mT).flatten()  # of each entry of a matrix, its pair
+        self.factors = torch.where(self.pairs[0] == self.pairs[1], -0.5, -1.0).to(points)
         n_features = 1 + 2 * d if shape == "diag" else 2 + d if shape == "spherical" else 1 + d + len(self.pairs[0])
         rows = max(1, CHUNK // (len(points) * n_features))
         self.chunks = [slice(i, i + rows) for i in range(0, points.shape[1], rows)]
@@ -147,8 +151,7 @@ class Quadratic:
                     log_determinant[:, None],
                 )
             linear = (precisions @ means[..., None])[..., 0]
-            same = torch.where(self.pairs[0] == self.pairs[1], -0.5, -1.0).to(means)
-            quadratic = precisions[..., self.pairs[0], self.pairs[1]] * same
+            quadratic = precisions[..., self.pairs[0], self.pairs[1]] * self.factors
         constant = constant - 0.5 * (log_determinant + (linear * means).sum(-1))
         return torch.cat([constant[..., None], linear, quadratic], -1)
 
@@ -162,10 +165,8 @@ class Quadratic:
         elif self.shape == "spherical":
             scatter = ((second - mean.square().sum(-1, keepdim=True)) / d).expand(-1, -1, d)
         else:
-            scatter = torch.empty(*mean.shape, d, dtype=mean.dtype, device=mean.device)
-            product = second - mean[..., self.pairs[0]] * mean[..., self.pairs[1]]
-            scatter[..., self.pairs[0], self.pairs[1]] = product
-            scatter[..., self.pairs[1], self.pairs[0]] = product
+            second = second.index_select(-1, self.square).unflatten(-1, (d, d))
+            scatter = second - mean[..., None] * mean[..., None, :]
         return Moments(weight, mean, scatter)
 
 

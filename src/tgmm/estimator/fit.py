@@ -15,6 +15,7 @@ from tgmm.estimator.scaling import Scaling, check_data, find_scaling
 from tgmm.estimator.start import count_probabilities, k_means, network_knows, random_signs, responsibilities, seen_rows
 
 MOST_STEPS = 1000  # of EM, where ``refine`` leaves it open
+TOGETHER = 100_000  # numbers in the views of a data set that go through EM together
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,10 @@ def fit_mixture(
     else:
         data, complete = design(points, shares, shape, limits.floors), points
     if start is not None:
-        starts = [_scaled(start, shape, scaling, points)]
+        starts = _scaled(start, shape, scaling, points)
     else:
         starts = _network_starts(complete, weights, limits, K, shape, options, rng)
-    fits = [run_em(data, mixtures, limits, options.steps, options.tol) for mixtures in starts]
-    if options.steps == 0:
-        fits = [Fits(fit.mixtures, [data.expect(fit.mixtures)[0]], fit.steps, fit.converged) for fit in fits]
-    best = max(fits, key=lambda fit: _order(float(fit.last()[0])))
+    best = _best(data, starts, limits, options)
     if not np.isfinite(float(best.last()[0])):
         raise ValueError(
             f"a covariance of {K} components is singular at reg_covar = {options.reg_covar:g}: "
@@ -103,8 +101,24 @@ def fit_mixture(
     return _unscaled(best, scaling, scaling.log_volume(X, weights))
 
 
-def _order(likelihood: float) -> float:
-    return likelihood if np.isfinite(likelihood) else -np.inf
+def _best(data, starts: Mixtures, limits: Limits, options: FitOptions) -> Fits:
+    """The fit of the highest likelihood, as a batch of one; the views of a small data set go through EM together."""
+    views, N, d = len(starts.means), *data.points.shape[1:]
+    together = not isinstance(data, Incomplete) and views * N * d <= TOGETHER
+    if together and views > 1:
+        batch, same = data.select([0] * views), limits.select([0] * views)
+        every = [fit.single(i) for fit in [_run(batch, starts, same, options)] for i in range(views)]
+    else:
+        every = [_run(data, starts.select(slice(i, i + 1)), limits, options) for i in range(views)]
+    return max(every, key=lambda fit: np.nan_to_num(float(fit.last()[0]), nan=-np.inf))
+
+
+def _run(data, starts: Mixtures, limits: Limits, options: FitOptions) -> Fits:
+    """EM, or where no step is asked for the likelihoods alone."""
+    if options.steps:
+        return run_em(data, starts, limits, options.steps, options.tol)
+    none = torch.zeros(len(starts.means), dtype=torch.int64)
+    return Fits(starts, [data.expect(starts)[0]], none, none.bool())
 
 
 def _rows(weights: np.ndarray, like: Tensor) -> Tensor:
@@ -121,20 +135,20 @@ def _one_gaussian(points: Tensor, shares: Tensor, limits: Limits) -> Mixtures:
 
 def _network_starts(
     complete: Tensor, weights: np.ndarray, limits: Limits, K: int, shape: str, options: FitOptions, rng
-) -> list[Mixtures]:
+) -> Mixtures:
     """One mixture for each view of complete points (1, N, d)."""
     rows = seen_rows(weights, rng)
     seen = complete[0, torch.from_numpy(rows).to(complete.device)]
     if len(rows) <= 2 * 2048 and not np.all(weights == 1):
         seen = seen[torch.from_numpy(np.lexsort(seen.cpu().numpy().T)).to(seen.device)]  # weights are repeated rows
-    seen = seen[None]
-    share = torch.full((1, seen.shape[1]), 1 / seen.shape[1], dtype=seen.dtype, device=seen.device)
-    data = design(seen, share, shape, limits.floors)
+    views = seen.expand(options.n_views, -1, -1)
     if network_knows(K):
-        views = [responsibilities(seen, shape, K, signs) for signs in random_signs(options.n_views, rng)]
+        given = responsibilities(views, shape, K, random_signs(options.n_views, rng))
     else:
-        views = [k_means(seen[0].cpu().numpy(), K, rng).to(seen) for _ in range(options.n_views)]
-    return [first_step(data, view, limits) for view in views]
+        given = torch.cat([k_means(seen.cpu().numpy(), K, rng) for _ in range(options.n_views)]).to(seen)
+    share = seen.new_full((1, len(seen)), 1 / len(seen)).expand(options.n_views, -1)
+    limits = limits.select([0] * options.n_views)
+    return first_step(design(views, share, shape, limits.floors), given, limits)
 
 
 def _scaled(start: tuple[np.ndarray, ...], shape: str, scaling: Scaling, like: Tensor) -> Mixtures:
@@ -178,5 +192,5 @@ def network_counts(
         limits = Limits(torch.from_numpy(scaling.floors).to(points)[None], _rows(weights, points), options.shrink)
         points = Incomplete(points, shares, shape).impute(_one_gaussian(points, shares, limits))
     seen = points[:, torch.from_numpy(seen_rows(weights, rng)).to(points.device)]
-    views = [count_probabilities(seen, shape, signs) for signs in random_signs(options.n_views, rng)]
-    return torch.stack(views).mean(0)[0].cpu().numpy()
+    views = seen.expand(options.n_views, -1, -1)
+    return count_probabilities(views, shape, random_signs(options.n_views, rng)).mean(0).cpu().numpy()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from torch import Tensor
 from tgmm.estimator.em import Direct, Mixtures, Moments, Quadratic
 
 STRENGTHS = (0.02, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-REFRESHED = 4  # strengths are told anew in the first steps and in every fourth one after them
+REFRESHED = (0, 1, 3)  # steps in which strengths are told anew, and every fourth one
 SMALLEST_WEIGHT = 1e-12
 NEGLIGIBLE = 1e-9  # of a variance, added to scatters before their determinants are taken
 
@@ -51,7 +52,7 @@ class Fits:
     Attributes
     ----------
     mixtures : the parameters.
-    likelihoods : list of Tensors (B,), mean log-likelihoods before each step; NaN once a data set is done.
+    likelihoods : list of Tensors (B,), mean log-likelihoods before each step; a data set's count up to its own last.
     steps, converged : int64 and bool Tensors (B,).
     """
 
@@ -59,6 +60,12 @@ class Fits:
     likelihoods: list[Tensor]
     steps: Tensor
     converged: Tensor
+
+    def single(self, i: int) -> Fits:
+        """The fit of one data set."""
+        one = slice(i, i + 1)
+        bounds = [line[one] for line in self.likelihoods[: max(1, int(self.steps[i]))]]
+        return Fits(self.mixtures.select(one), bounds, self.steps[one], self.converged[one])
 
     def last(self) -> Tensor:
         """The last likelihood of each data set, (B,)."""
@@ -84,7 +91,7 @@ def maximise(moments: Moments, shape: str, limits: Limits, posterior: Tensor | N
         covariances = _pooled(moments)[:, 0] + torch.diag_embed(floors)
     else:
         if posterior is not None:
-            units = torch.tensor(STRENGTHS).to(counts) * _unit(shape, scatter.shape[2])
+            units = _prior(shape, scatter.shape[2], counts.dtype, counts.device)[0]
             share = (posterior[:, None] * (units / (units + _freedom(counts, shape, scatter)[..., None]))).sum(-1)
             share = share.view(*share.shape, *[1] * (scatter.ndim - 2))
             scatter = scatter + share * (_pooled(moments) - scatter)
@@ -99,23 +106,23 @@ def strengths(moments: Moments, shape: str, limits: Limits) -> Tensor | None:
         return None
     counts, scatter = moments.weight * limits.rows[:, None], moments.scatter
     d = scatter.shape[2]
-    n, units = _freedom(counts, shape, scatter), torch.tensor(STRENGTHS).to(counts) * _unit(shape, d)
+    n = _freedom(counts, shape, scatter)
+    units, freedom, prior = _prior(shape, d, counts.dtype, counts.device)
     eigenvalues = _relative_eigenvalues(moments, shape, limits)  # (B, K, q) of the scatter, by the pooled one
     q = d if shape == "full" else 1
-    freedom = units + q + 1
     logs = (units + n[..., None, None] * eigenvalues[..., None]).log().sum(2)  # (B, K, strengths)
-    if shape == "diag":  # each column has variances of its own
-        n, d_columns = n[..., None], d
-    else:
-        n, d_columns = n[..., None], 1
-    prior = 0.5 * freedom * (q * units.log()) - torch.special.multigammaln(0.5 * freedom, q)
-    gain = d_columns * (prior + torch.special.multigammaln(0.5 * (freedom + n), q)) - 0.5 * (freedom + n) * logs
+    n, columns = n[..., None], d if shape == "diag" else 1  # with diag, each column has variances of its own
+    gain = columns * (prior + torch.special.multigammaln(0.5 * (freedom + n), q)) - 0.5 * (freedom + n) * logs
     return gain.sum(1).softmax(-1)
 
 
-def _unit(shape: str, d: int) -> int:
-    """Rows of prior in one unit of strength; a spherical component has d numbers a row."""
-    return d + 1 if shape == "full" else 2
+@lru_cache(maxsize=64)
+def _prior(shape: str, d: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each strength: rows of prior, degrees of freedom, and the log of its inverse Wishart's normaliser."""
+    q, unit = (d, d + 1) if shape == "full" else (1, 2)
+    units = torch.tensor(STRENGTHS, dtype=dtype, device=device) * unit
+    freedom = units + q + 1
+    return units, freedom, 0.5 * freedom * q * units.log() - torch.special.multigammaln(0.5 * freedom, q)
 
 
 def _freedom(counts: Tensor, shape: str, scatter: Tensor) -> Tensor:
@@ -167,14 +174,15 @@ def run_em(data: Quadratic | Direct, mixtures: Mixtures, limits: Limits, steps: 
     posterior = None
     for step in range(steps):
         likelihood, moments = data.expect(mixtures)
-        if step < REFRESHED or step % REFRESHED == 0:
+        if step in REFRESHED or step % 4 == 0:
             posterior = strengths(moments, data.shape, limits)
         better = maximise(moments, data.shape, limits, posterior)
-        mixtures = mixtures.replaced(active & torch.isfinite(likelihood), better)
+        sound = active & torch.isfinite(likelihood)
+        mixtures = better if bool(sound.all()) else mixtures.replaced(sound, better)
         _record(fits, here, active, likelihood)
         done = (likelihood - previous).abs() < tol
         fits.converged[here[active & done]] = True
-        active, previous = active & ~done & torch.isfinite(likelihood), likelihood
+        active, previous = sound & ~done, likelihood
         if step + 1 == steps or not bool(active.any()) or (len(active) > 8 and 2 * int(active.sum()) < len(active)):
             fits.mixtures = _scattered(fits.mixtures, here, mixtures)
             if not bool(active.any()):
@@ -187,10 +195,11 @@ def run_em(data: Quadratic | Direct, mixtures: Mixtures, limits: Limits, steps: 
 
 
 def _record(fits: Fits, here: Tensor, active: Tensor, likelihood: Tensor) -> None:
-    line = torch.full((len(fits.steps),), math.nan, dtype=likelihood.dtype, device=likelihood.device)
-    line[here[active]] = likelihood[active]
+    line = likelihood
+    if len(here) < len(fits.steps):
+        line = likelihood.new_full((len(fits.steps),), math.nan).index_copy(0, here, likelihood)
     fits.likelihoods.append(line)
-    fits.steps[here[active]] += 1
+    fits.steps[here] += active
 
 
 def _scattered(whole: Mixtures, here: Tensor, part: Mixtures) -> Mixtures:

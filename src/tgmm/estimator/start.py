@@ -47,7 +47,7 @@ def responsibilities(
         return torch.ones(B, N, 1, dtype=points.dtype, device=points.device)
     told = torch.full((B,), SHAPES.index(shape), device=points.device)
     seen, hidden = canonical_view(points, told, weights, signs), None if weights is None else weights == 0
-    outputs, _ = load_network(str(points.device))(seen, told, K, hidden)
+    outputs, _ = load_network(str(points.device))(seen, told, K, hidden, every=False)
     return outputs[-1].exp().to(points.dtype)
 
 
@@ -55,13 +55,14 @@ def responsibilities(
 def count_probabilities(points: Tensor, shape: str, signs: Tensor | None = None) -> Tensor:
     """P(K | data) for K = 1 ... LARGEST, (B, LARGEST), of finite points (B, N, d)."""
     told = torch.full((len(points),), SHAPES.index(shape), device=points.device)
-    _, logits = load_network(str(points.device))(canonical_view(points, told, signs=signs), told, 0)
+    _, logits = load_network(str(points.device))(canonical_view(points, told, signs=signs), told, 0, every=False)
     return logits.double().softmax(-1)
 
 
-def random_signs(n_views: int, rng: np.random.RandomState) -> list[Tensor | None]:
-    """Signs of the axes in each view; the first view is the canonical one."""
-    return [None] + [torch.tensor(rng.choice([-1.0, 1.0], AXES)) for _ in range(n_views - 1)]
+def random_signs(n_views: int, rng: np.random.RandomState) -> Tensor:
+    """Signs of the axes in each view, (n_views, 1, AXES); the first view is the canonical one."""
+    others = rng.choice([-1.0, 1.0], (n_views - 1, 1, AXES))
+    return torch.from_numpy(np.concatenate([np.ones((1, 1, AXES)), others]))
 
 
 def seen_rows(weights: np.ndarray, rng: np.random.RandomState) -> np.ndarray:

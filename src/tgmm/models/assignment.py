@@ -53,7 +53,7 @@ def canonical_view(
     points : finite Tensor (B, N, d).
     shapes : int64 Tensor (B,), indices of ``SHAPES``.
     weights : Tensor (B, N), of sums one; None where all points count the same. A point of weight zero is padding.
-    signs : Tensor (AXES,) of +1 and -1: another view of the same data.
+    signs : Tensor (AXES,) or (B, 1, AXES) of +1 and -1: other views of the same data.
     """
     B, N, d = points.shape
     share = (
@@ -72,7 +72,7 @@ def canonical_view(
     skewed = (principal.pow(3) * share).sum(1, keepdim=True)
     principal = torch.where(skewed < 0, -principal, principal)
     if signs is not None:
-        principal = principal * signs[:q].to(principal)
+        principal = principal * signs[..., :q].to(principal)
     plain = principal / eigenvalues.mean(1)[:, None, None].sqrt().clamp_min(1e-12)
     whitened = principal / eigenvalues.clamp_min(1e-8 * eigenvalues[:, :1] + 1e-20).sqrt()[:, None]
     hidden = None if weights is None else weights == 0
@@ -188,7 +188,7 @@ class AssignmentNetwork(nn.Module):
         self.count = nn.Linear(2 * width, LARGEST)
 
     def forward(
-        self, seen: Tensor, shapes: Tensor, K: int, hidden: Tensor | None = None
+        self, seen: Tensor, shapes: Tensor, K: int, hidden: Tensor | None = None, every: bool = True
     ) -> tuple[list[Tensor], Tensor]:
         """Log-responsibilities (B, N, K) after every block, and logits (B, LARGEST) of K = 1 ... LARGEST.
 
@@ -198,6 +198,7 @@ class AssignmentNetwork(nn.Module):
         shapes : int64 Tensor (B,), indices of ``SHAPES``.
         K : the number of components; 0 withholds it: ``LARGEST`` components are told apart, of which some stay empty.
         hidden : bool Tensor (B, N), True at padding; None where all points are real.
+        every : False reads the last block out alone.
         """
         width = self.settings.width
         data = self.read_in(self.features(seen))
@@ -207,6 +208,8 @@ class AssignmentNetwork(nn.Module):
             normed = norm(data)
             components = gather(components, normed, hidden)
             data, components = scatter(data, normed, components, hidden)
+            if not every and scatter is not self.scatters[-1]:
+                continue
             shown, told = self.data_norm(data), self.component_norm(components)
             scores = shown @ self.query(told).mT / math.sqrt(width) + self.bias(told).mT
             outputs.append(scores.log_softmax(-1))
