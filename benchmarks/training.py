@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 import typer
+from tgmm.study.resolution import known
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from crew import Contestant, Crew
@@ -32,7 +33,6 @@ from tgmm.errors import UserError, unknown_name
 from tgmm.loss_kinds import LOSSES
 from tgmm.models.settings import GPT2Network
 from tgmm.study import Study, load_study
-from tgmm.study.resolution import known
 from tgmm.train.progress import InterruptRequest, TrainingProgress
 from tgmm.train.settings import TrainingSettings
 from tgmm.train.trainer import Trainer, ValidationSet, training_flops, training_stream, typical_batch

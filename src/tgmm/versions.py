@@ -10,14 +10,14 @@ from __future__ import annotations
 
 VERSIONS: dict[str, int] = {
     "tasks": 1,  # test tasks: their parameters and points
-    "training:components": 2,
+    "training:components": 3,
     "training:set-encoder": 1,
     "training:gpt2": 1,
     "training:mamba2": 1,
     "training:mamba2-causal": 1,
     "scores:em": 1,
     "scores:spectral": 1,
-    "scores:tgmm": 2,
+    "scores:tgmm": 3,
     "scores:sample-mean": 1,
     "scores:bayes": 1,
     "summary": 2,

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from figure_checks import drawn, overlapping, smallest_font, texts, titles
+import pytest
+from figure_checks import artist, drawn, overlapping, smallest_font, texts, titles
 from matplotlib.colors import to_hex
 
 from synthetic_ablation import CHANGES, LABELS, SETTINGS, ablation
 from tgmm.ablation.compare import compare
 from tgmm.figures import style
-from tgmm.figures.style import VERMILION, method_style
+from tgmm.figures.style import VERMILION
 
 
 def draw(study: pd.DataFrame):
     return drawn("ablation", study, SETTINGS)
 
 
-def test_curves_run_over_processor_seconds():
+@pytest.fixture(scope="module")
+def whole():
+    """An ablation and its figure."""
     study = ablation()
-    figure = draw(study)
+    return study, draw(study)
+
+
+def test_curves_run_over_processor_seconds(whole):
+    study, figure = whole
     assert titles(figure)[:2] == ["d = 2", "d = 8"]
     for d, ax in zip((2, 8), figure.axes, strict=False):
         lines = {line.get_gid(): line for line in ax.lines}
@@ -35,27 +42,24 @@ def test_curves_run_over_processor_seconds():
         assert len({to_hex(lines[name].get_color()) for name in CHANGES}) == 3
 
 
-def test_dots_are_the_ratios_sorted_over_all_dimensions():
-    study = ablation()
-    lower = draw(study).axes[2:]
+def test_dots_are_the_ratios_sorted_over_all_dimensions(whole):
+    study, figure = whole
+    lower = figure.axes[2:]
     table = compare(study)
     order = [change for change in table.change.drop_duplicates() if change != "baseline"]
     labels = [text.get_text() for text in lower[0].get_yticklabels()]
     assert labels == [LABELS[change] for change in order]
     for d, ax in zip((2, 8), lower, strict=True):
         rows = table[table.d == d].set_index("change").loc[order]
-        means = [line for line in ax.lines if line.get_gid() == "mean"]
-        for column, method in (("ratio", "tgmm-components"), ("ratio_em20", "tgmm-components-em20")):
-            color = method_style(method).color
-            marks = [line for line in means if to_hex(line.get_color()) == color]
-            marks.sort(key=lambda line: np.ravel(line.get_ydata())[0])
-            np.testing.assert_allclose([np.ravel(line.get_xdata())[0] for line in marks], rows[column])
-        seeds = [line for line in ax.lines if line.get_gid() == "seed"]
-        assert sum(len(line.get_xdata()) for line in seeds) == 2 * 3 * len(order)
+        for column, side in (("ratio", -0.19), ("ratio_em20", 0.19)):
+            means = artist(ax, f"means {column}")
+            np.testing.assert_allclose(means.get_xdata(), rows[column])
+            np.testing.assert_allclose(means.get_ydata(), np.arange(len(order)) + side)
+            assert len(artist(ax, f"seeds {column}").get_xdata()) == 3 * len(order)
 
 
 def test_what_diverged_or_lies_beyond_the_axis_is_written_there():
-    study = ablation(diverged=[(2, "muon", 1)])
+    study = ablation(diverged=[(2, "muon", 1)], changes=("baseline", "muon", "constant-schedule"))
     wild = study.change == "constant-schedule"
     study.loc[wild, ["validation_l2_error", "validation_l2_error_em20"]] *= 20
     ax = draw(study).axes[2]
@@ -64,10 +68,11 @@ def test_what_diverged_or_lies_beyond_the_axis_is_written_there():
     table = compare(study).set_index(["d", "change"])
     assert f"{table.ratio[2, 'constant-schedule']:.2g}" in entries
     assert ax.get_xlim()[1] < 5
+    assert len(artist(ax, "beyond ratio").get_xdata()) == 1
 
 
 def test_a_baseline_that_none_beats_is_called_the_best():
-    study = ablation()
+    study = ablation(changes=("baseline", "muon", "wider"))
     study.loc[study.change == "baseline", "validation_l2_error"] *= 0.1
     legend = draw(study).axes[0].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["baseline, the best"]
@@ -80,7 +85,6 @@ def test_a_study_of_one_seed_and_few_changes_is_drawn():
     assert "seed 1" in texts(figure)
 
 
-def test_texts_are_readable_and_apart():
-    figure = draw(ablation())
-    assert smallest_font(figure) >= style.SMALL
-    assert overlapping(figure) == []
+def test_texts_are_readable_and_apart(whole):
+    assert smallest_font(whole[1]) >= style.SMALL
+    assert overlapping(whole[1]) == []

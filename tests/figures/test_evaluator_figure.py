@@ -93,12 +93,11 @@ def test_unchanged_ranks_have_no_arrow(figure):
     assert all((weight == "bold") == ("→" in text) for text, weight in weights.items())
 
 
-@pytest.mark.parametrize(
-    ("share", "text"), [(0.0, "0 %"), (0.001, "<1 %"), (0.28, "28 %"), (0.997, ">99 %"), (1.0, "100 %")]
-)
-def test_the_share_of_dropped_tasks_is_written(summary, share, text):
-    shown = put(summary, "dropped_reference", {"em": share}, d=8, K=2)
-    assert written(draw(shown).axes[2])[0] == text
+def test_shares_of_dropped_tasks_are_never_rounded_to_none_or_all(summary):
+    shares = dict(zip(METHODS, (0.001, 0.28, 0.997, 1.0), strict=True))
+    shown = draw(put(put(summary, "dropped_reference", shares, d=8, K=2), "dropped_reference", {"em": 0.0}, d=8, K=3))
+    assert written(shown.axes[2])[:4] == ["<1 %", "28 %", ">99 %", "100 %"]
+    assert written(shown.axes[3])[0] == "0 %"
 
 
 def test_failed_missing_and_wholly_dropped_methods_are_named(summary):

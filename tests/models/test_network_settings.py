@@ -64,7 +64,7 @@ def test_what_has_left_is_refused_by_name_where_it_did_something(left):
         ({"fourier": -1}, "'fourier' must be greater than or equal to 0, not -1"),
         ({"axes": 3}, r"^network axes must be 0 or at least K = 5 \(got 3\)$"),
         ({"width": 10**9}, "'width' must be less than or equal to 10000, not 1000000000"),
-        ({"width": "8"}, "'width' must be a valid integer"),
+        ({"width": "wide"}, "'width' must be a valid integer"),
         ({"dimension": 0}, "'dimension' must be greater than or equal to 1, not 0"),
         ({"n_components": []}, "'n_components'"),
         ({"n_components": [3, 2]}, r"'n_components': every K once, and in increasing order \(got \[3, 2\]\)"),

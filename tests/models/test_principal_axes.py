@@ -12,8 +12,8 @@ from tgmm.models.settings import ComponentsNetwork
 from tgmm.tasks.stream import TaskStream
 
 
-def tasks(dimension: int, covariance: str = "isotropic", longest: int = 64):
-    sizes = {"dimension": dimension, "n_components": (2, 3, 4, 5), "longest": longest}
+def tasks(dimension: int, covariance: str = "isotropic", n_points: int = 64):
+    sizes = {"dimension": dimension, "n_components": (2, 3, 4, 5), "n_points": n_points}
     return TaskStream(3, 12, covariance=covariance, **sizes).batch(0)
 
 
@@ -76,20 +76,50 @@ def test_sorted_coordinates_are_signed_coordinates():
     assert (moments.diff(dim=1) >= -1e-3).all()
 
 
-@pytest.mark.parametrize(("dimension", "covariance"), [(3, "isotropic"), (100, "isotropic"), (3, "anisotropic")])
-def test_neither_order_nor_padding_matters(dimension, covariance):
-    batch = tasks(dimension, covariance)
-    points, counts = batch.points.double(), batch.n_components
-    model = network(dimension, covariance).double()
-    count = points.shape[1]
+CASES = [(3, "isotropic"), (40, "isotropic"), (100, "isotropic"), (128, "isotropic"), (3, "anisotropic")]
+
+
+def other_orders(points: torch.Tensor) -> dict[str, tuple[torch.Tensor, torch.Tensor | None]]:
+    """The same points in another order, and with padding, as points and hidden."""
+    tasks, count, dimension = points.shape
     shuffled = points[:, torch.randperm(count, generator=torch.Generator().manual_seed(1))]
-    padded = torch.cat([points, 50 + torch.randn(len(points), 7, dimension).double()], dim=1)
-    hidden = torch.arange(count + 7).expand(len(points), -1) >= count
+    padded = torch.cat([points, 50 + torch.randn(tasks, 7, dimension)], dim=1)
+    return {"shuffled": (shuffled, None), "padded": (padded, torch.arange(count + 7).expand(tasks, -1) >= count)}
+
+
+@pytest.mark.parametrize("change", ["shuffled", "padded"])
+@pytest.mark.parametrize(("dimension", "covariance"), CASES)
+def test_neither_order_nor_padding_matters_in_single_precision(dimension, covariance, change):
+    batch = tasks(dimension, covariance)
+    model = network(dimension, covariance)
+    points, hidden = other_orders(batch.points)[change]
     with torch.no_grad():
-        plain = model(points, counts)[-1]
-        for other in (model(shuffled, counts)[-1], model(padded, counts, hidden)[-1]):
-            torch.testing.assert_close(other.means, plain.means, atol=1e-6, rtol=1e-6)
-            torch.testing.assert_close(other.log_weights, plain.log_weights, atol=1e-6, rtol=1e-6)
+        plain, other = model(batch.points, batch.n_components)[-1], model(points, batch.n_components, hidden)[-1]
+    assert plain.means.dtype == torch.float32
+    torch.testing.assert_close(other.means, plain.means, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(other.log_weights, plain.log_weights, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("dimension", "covariance"), CASES)
+def test_the_order_matters_no_more_than_rounding_where_products_are_in_bfloat16(dimension, covariance):
+    batch = tasks(dimension, covariance)
+    model, (shuffled, _) = network(dimension, covariance), other_orders(batch.points)["shuffled"]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        plain, other = (model(points, batch.n_components)[-1].means for points in (batch.points, shuffled))
+        assert (model.axes(shuffled) - model.axes(batch.points)).abs().max() < 1e-6
+    assert (other - plain).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("dimension", [5, 70])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e30, 1e200])
+def test_a_task_that_is_not_finite_has_no_axes_and_spoils_no_other(dimension, value):
+    points = tasks(dimension).points.double()
+    plain = principal_axes(points, 5)
+    points[3, 7, 1] = value
+    axes = principal_axes(points, 5)
+    others = torch.arange(len(points)) != 3
+    assert torch.equal(axes[others], plain[others])
+    assert axes[3].isfinite().all() if value == 1e30 else axes[3].isnan().all()
 
 
 def test_the_network_sees_few_coordinates_in_many_dimensions():

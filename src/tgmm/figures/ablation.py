@@ -83,8 +83,8 @@ def _draw_curves(ax: Axes, study: pd.DataFrame, rows: pd.DataFrame) -> None:
     ax.grid()
     handles, labels = ax.get_legend_handles_labels()
     order = np.argsort([not label.startswith("baseline") for label in labels], kind="stable")
-    ax.legend([handles[i] for i in order], [labels[i] for i in order], loc="lower right", bbox_to_anchor=(1, 1),
-                 ncols=2, handlelength=1.2, columnspacing=1.0, borderpad=0.1, borderaxespad=0.2)  # fmt: skip
+    inside = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": 2, "handlelength": 1.2, "columnspacing": 1.0}
+    ax.legend([handles[i] for i in order], [labels[i] for i in order], borderpad=0.1, borderaxespad=0.2, **inside)
 
 
 def _share_limits(axes: list[Axes], most: float) -> None:
@@ -110,15 +110,14 @@ def _draw_ratios(
     ax.axvline(1.0, color=INK, linewidth=0.8, zorder=1)
     low, high = limits
     shown = final[final["change"].isin(order)]
+    for column, side in (("ratio", -APART), ("ratio_em20", APART)):
+        seeds = shown[shown[column] <= MOST_RATIO]
+        places = [order.index(change) + side for change in seeds["change"]]
+        dots = {"linestyle": "", "marker": "o", "markersize": 2.0, "alpha": 0.55, "markeredgewidth": 0, "zorder": 2}
+        ax.plot(seeds[column], places, color=LOOKS[column].color, gid=f"seeds {column}", **dots)
+        means = rows[column].reindex(order)
+        _draw_means(ax, column, means, np.arange(len(order)) + side, high)
     for place, change in enumerate(order):
-        for column, side in (("ratio", -APART), ("ratio_em20", APART)):
-            look, seeds = LOOKS[column], shown.loc[shown["change"] == change, column].to_numpy(float)
-            seeds = seeds[np.isfinite(seeds)]
-            inside = seeds[seeds <= MOST_RATIO]
-            ax.plot(inside, np.full(len(inside), place + side), linestyle="", marker="o", markersize=2.0,
-                       color=look.color, alpha=0.55, markeredgewidth=0, zorder=2, gid="seed")  # fmt: skip
-            if change in rows.index and np.isfinite(rows.loc[change, column]):
-                _draw_mean(ax, rows.loc[change, column], place + side, look, high)
         if change in rows.index and rows.loc[change, "n_diverged"]:
             text = f"{rows.loc[change, 'n_diverged']} of {rows.loc[change, 'n_seeds']} diverged"
             ax.text(high, place, text, ha="right", va="center", fontsize=style.SMALL, color=NEUTRAL)
@@ -132,15 +131,17 @@ def _draw_ratios(
     ax.grid()
 
 
-def _draw_mean(ax: Axes, value: float, place: float, look: MethodStyle, high: float) -> None:
-    """Draw the mean, or where it lies beyond the axis an arrow at the edge with its value."""
-    beyond = value > MOST_RATIO
-    marker = ">" if beyond else look.marker
-    ax.plot(high if beyond else value, place, marker=marker, **_large(look), zorder=4, clip_on=False, gid="mean")
-    if beyond:
-        away = -5 if look is LOOKS["ratio"] else -26  # side by side, as the rows are close to each other
-        ax.annotate(f"{value:.2g}", (high, round(place)), xytext=(away, 0), textcoords="offset points", ha="right",
-                       va="center", fontsize=style.SMALL, color=look.color)  # fmt: skip
+def _draw_means(ax: Axes, column: str, means: pd.Series, places: np.ndarray, high: float) -> None:
+    """Draw the means, or where one lies beyond the axis an arrow at the edge with its value."""
+    look = LOOKS[column]
+    inside, beyond = (means <= MOST_RATIO).to_numpy(), (means > MOST_RATIO).to_numpy()
+    marks = {"linestyle": "", "zorder": 4, "clip_on": False, **_large(look)}
+    ax.plot(means[inside], places[inside], marker=look.marker, gid=f"means {column}", **marks)
+    ax.plot(np.full(beyond.sum(), high), places[beyond], marker=">", gid=f"beyond {column}", **marks)
+    away = -5 if column == "ratio" else -26  # side by side, as the rows are close to each other
+    text = {"textcoords": "offset points", "ha": "right", "va": "center", "fontsize": style.SMALL}
+    for value, place in zip(means[beyond], places[beyond], strict=True):
+        ax.annotate(f"{value:.2g}", (high, round(place)), xytext=(away, 0), color=look.color, **text)
 
 
 def _large(look: MethodStyle) -> dict:

@@ -104,7 +104,7 @@ STYLES = {
         "EM, 10 starts, standardised data", "EM, 10 starts, standardised", BROWN, "p", (0, (5, 1.2, 1, 1.2)), 4.6
     ),
     "em-restarts-floor": MethodStyle(
-        "EM, 10 starts, variances at least the prior's", "EM, 10 starts, floor", GOLD, (4, 1, 0), (0, (3, 1.2)), 6.0
+        "EM, 10 starts + variance floor", "EM, 10 starts, floor", GOLD, (4, 1, 0), (0, (3, 1.2)), 6.0
     ),
     ORACLE: MethodStyle("EM from the truth (floor)", "EM from the truth", INK, "", (0, (2.2, 1.6))),
     "bayes": MethodStyle("Bayes estimate (MCMC)", "Bayes", BLACK, "", "-"),
@@ -122,7 +122,7 @@ STYLES = {
         "TGMM components, trained at N = 64", "TGMM, N = 64", VIOLET, ">", (0, (5, 1.5)), 4.4
     ),
     "tgmm-components-no-axes": MethodStyle(
-        "TGMM components, no principal axes", "TGMM, no axes", NAVY, (6, 1, 0), (0, (3, 1.2)), 5.6
+        "TGMM components without axes", "TGMM, no axes", NAVY, (6, 1, 0), (0, (3, 1.2)), 5.6
     ),
     "tgmm-matched": MethodStyle("TGMM matched", "TGMM matched", PURPLE, "v", (0, (5, 1.2, 1, 1.2))),
     "tgmm-reference": MethodStyle("TGMM reference", "TGMM reference", WINE, "*", (0, (1, 1.2)), 6.4),

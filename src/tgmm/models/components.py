@@ -259,9 +259,12 @@ class DataAxes:
 def principal_axes(points: Tensor, count: int, hidden: Tensor | None = None) -> Tensor:
     """Orthonormal directions of largest second moment, a Tensor (B, d, count), largest last.
 
-    Every direction points to where the sum of the points lies, so that its sign does not depend on the order of the
-    points. In many dimensions they come from subspace iteration (Halko, Martinsson & Tropp 2011, algorithm 4.4): exact
-    for the large eigenvalues that hold the means, approximate among the small ones.
+    K means span at most K dimensions, and the largest eigenvalues of the points' second moment find that span (the idea
+    behind spectral methods: Vempala & Wang 2004; Hsu & Kakade 2013). Every direction points to where the sum of the
+    points lies, so that its sign does not depend on the order of the points. In many dimensions they come from subspace
+    iteration (Halko, Martinsson & Tropp 2011, algorithm 4.4): exact for the large eigenvalues that hold the means,
+    approximate among the small ones. All is computed in float64: in single precision the order in which the points are
+    summed up turns directions of nearly equal moments. NaN for tasks with points that are not finite.
 
     Parameters
     ----------
@@ -269,35 +272,42 @@ def principal_axes(points: Tensor, count: int, hidden: Tensor | None = None) -> 
     count : number of directions, at most d.
     hidden : bool Tensor (B, N), True at points that do not count.
     """
-    points = _counted(points, hidden)
+    counted = _counted(points, hidden)
     dimension = points.shape[-1]
     if dimension <= max(EXACT_DIMENSION, count + OVERSAMPLING):
-        axes = torch.linalg.eigh(points.mT @ points).eigenvectors[..., -count:]
+        axes = _eigenvectors(counted.mT @ counted)[..., -count:]
     else:
-        basis = _start(dimension, count + OVERSAMPLING, points).expand(len(points), -1, -1)
+        basis = _start(dimension, count + OVERSAMPLING, counted).expand(len(counted), -1, -1)
         for _ in range(ITERATIONS):
-            basis = torch.linalg.qr(points.mT @ (points @ basis)).Q
-        inside = points @ basis
-        axes = basis @ torch.linalg.eigh(inside.mT @ inside).eigenvectors[..., -count:]
-    return _directed(axes, points)
+            basis = torch.linalg.qr(counted.mT @ (counted @ basis)).Q
+        inside = counted @ basis
+        axes = basis @ _eigenvectors(inside.mT @ inside)[..., -count:]
+    return _directed(axes, counted).to(points.dtype)
 
 
 @torch.no_grad()
 def sorted_coordinates(points: Tensor, hidden: Tensor | None = None) -> Tensor:
     """The coordinates as axes, in the order of their second moments and with signs as above: a Tensor (B, d, d)."""
-    points = _counted(points, hidden)
-    order = points.square().sum(1).argsort(1)
-    identity = torch.eye(points.shape[-1], dtype=points.dtype, device=points.device)
-    return _directed(identity[order].mT, points)
+    counted = _counted(points, hidden)
+    order = counted.square().sum(1).argsort(1)
+    identity = torch.eye(points.shape[-1], dtype=counted.dtype, device=points.device)
+    return _directed(identity[order].mT, counted).to(points.dtype)
 
 
 def _counted(points: Tensor, hidden: Tensor | None) -> Tensor:
-    return points if hidden is None else points.masked_fill(hidden[..., None], 0.0)
+    """The points that count, in float64, and zero elsewhere."""
+    return (points if hidden is None else points.masked_fill(hidden[..., None], 0.0)).double()
 
 
-def _directed(axes: Tensor, points: Tensor) -> Tensor:
-    """Axes (B, d, q) turned to where the sum of the points lies."""
-    return torch.where((points @ axes).sum(1, keepdim=True) < 0, -axes, axes)
+def _eigenvectors(matrices: Tensor) -> Tensor:
+    """Eigenvectors of symmetric matrices (B, d, d), by increasing eigenvalue; NaN where a matrix is not finite."""
+    finite = matrices.isfinite().flatten(1).all(1)[:, None, None]
+    return torch.linalg.eigh(matrices.where(finite, 0.0)).eigenvectors.where(finite, torch.nan)
+
+
+def _directed(axes: Tensor, counted: Tensor) -> Tensor:
+    """Axes (B, d, q) turned to where the sum of the points (B, N, d) lies."""
+    return torch.where(counted.sum(1, keepdim=True) @ axes < 0, -axes, axes)
 
 
 def _start(dimension: int, count: int, like: Tensor) -> Tensor:
