@@ -55,7 +55,7 @@ def estimators(K: int, shape: str, labels: np.ndarray) -> dict:
         "labels": reference,
         "1 start": GaussianMixture(K, covariance_type=shape, random_state=0),
         "10 starts": GaussianMixture(K, covariance_type=shape, n_init=10, random_state=0),
-        "network": TransformerGaussianMixture(K, covariance_type=shape, random_state=0),
+        "network": TransformerGaussianMixture(K, covariance_type=shape, n_views=1, random_state=0),
         "4 views": TransformerGaussianMixture(K, covariance_type=shape, n_views=4, random_state=0),
         "no prior": TransformerGaussianMixture(K, covariance_type=shape, prior=None, random_state=0),
     }

@@ -14,12 +14,13 @@ from pathlib import Path
 import torch
 import typer
 
+from matrix_rate import synchronise
 from tgmm.devices import resolve_device
 from tgmm.losses import training_loss
 from tgmm.study import load_study
 from tgmm.train.settings import TrainingSettings
 from tgmm.train.trainer import Trainer
-from training import ENDLESS, recipe_settings, synchronise
+from training import ENDLESS, recipe_settings
 
 WARM_UP_STEPS = 10
 PARTS = ("tasks", "forward", "loss", "backward", "optimizer")

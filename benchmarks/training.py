@@ -10,7 +10,6 @@ error, and prints how far the final losses are apart.
 
 from __future__ import annotations
 
-import multiprocessing
 import platform
 import statistics
 import sys
@@ -19,76 +18,30 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Protocol
 
 import torch
 import typer
+from tgmm.study.resolution import known
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from crew import Contestant, Crew
+from matrix_rate import DTYPES, matrix_rate, synchronise
 from plain_loop import PlainLoop, PlainNetwork
-from tgmm.config import refuse_unknown
 from tgmm.devices import resolve_device
 from tgmm.errors import UserError, unknown_name
 from tgmm.loss_kinds import LOSSES
 from tgmm.models.settings import GPT2Network
-from tgmm.study import Family, Study, family_settings, load_study
+from tgmm.study import Study, load_study
 from tgmm.train.progress import InterruptRequest, TrainingProgress
 from tgmm.train.settings import TrainingSettings
 from tgmm.train.trainer import Trainer, ValidationSet, training_flops, training_stream, typical_batch
 
-SIZES = {"cpu": (256, 512, 1024), "cuda": (2048, 4096, 8192)}
-DTYPES = {"cpu": ("float32",), "cuda": ("float32", "bfloat16")}
 PLAIN = "plain loop"
 ENDLESS = 10**12  # tasks of a budget that no round uses up
 WARM_UP_SECONDS = 2.0
 VALIDATION_TASKS = 8
 DISTURBANCE = 1e-7  # of weights, the size of a rounding error in single precision
-
-
-class Contestant(Protocol):
-    """Something that trains for so many seconds and says how many steps it took."""
-
-    def train(self, seconds: float) -> int: ...
-
-
-class ParallelContestants:
-    """The same training so many times at once; its speed is that of all together.
-
-    Parameters
-    ----------
-    build : makes a contestant in its process, given a folder; it and its work must be importable.
-    processes, threads : number of processes, and torch's threads in each.
-    """
-
-    def __init__(self, build: Callable[[Path], Contestant], processes: int, threads: int):
-        context = multiprocessing.get_context("spawn")
-        self.pipes: list[Connection] = []
-        for _ in range(processes):
-            ours, theirs = context.Pipe()
-            context.Process(target=_work, args=(build, threads, theirs), daemon=True).start()
-            self.pipes.append(ours)
-        for pipe in self.pipes:
-            pipe.recv()  # built
-
-    def train(self, seconds: float) -> int:
-        """Train in all processes for so long; the number of steps taken in all."""
-        for pipe in self.pipes:
-            pipe.send(seconds)
-        return sum(pipe.recv() for pipe in self.pipes)
-
-
-def _work(build: Callable[[Path], Contestant], threads: int, pipe: Connection) -> None:
-    torch.set_num_threads(threads)
-    with tempfile.TemporaryDirectory() as folder:
-        contestant = build(Path(folder))
-        pipe.send("ready")
-        while True:
-            try:
-                pipe.send(contestant.train(pipe.recv()))
-            except EOFError:  # the benchmark has ended
-                return
 
 
 def silent(settings: TrainingSettings) -> TrainingProgress:
@@ -122,23 +75,31 @@ def contestant(name: str, build: Callable[[Path], Contestant], work: Path, cores
     """In this process; or on several cores, the plain loop by threads and the others by processes."""
     if cores == 1:
         return build(work / name)
-    return (
-        ParallelContestants(build, processes=1, threads=cores)
-        if name == PLAIN
-        else ParallelContestants(build, processes=cores, threads=1)
-    )
+    return Crew(build, processes=1, threads=cores) if name == PLAIN else Crew(build, processes=cores, threads=1)
 
 
 def recipe_settings(study: Study, recipe: str, sizes: dict[str, int], tasks: int) -> TrainingSettings:
     """A recipe's training settings at the given sizes: d, points, batch, width, blocks, heads."""
-    refuse_unknown("recipe", recipe, study.config.recipes)
-    family = Family("isotropic", sizes["d"], sizes["points"], (2, 3, 4, 5), recipe)
-    values = family_settings(study.config, family, study.config.seed)
-    values["network"] |= {name: sizes[name] for name in ("width", "blocks", "heads")}
-    if values["network"]["kind"] == "gpt2":
-        values["network"]["positions"] = sizes["points"]
-    values["training"] |= {"tasks": tasks, "batch": sizes["batch"], "validate_every": tasks}
-    return TrainingSettings.from_dict(values | {"validation_tasks": VALIDATION_TASKS})
+    known("recipe", recipe, study.config["recipes"])
+    entry = study.config["recipes"][recipe]
+    network = study.network_settings(recipe) | {name: sizes[name] for name in ("width", "blocks", "heads")}
+    network |= {"positions": sizes["points"]} if network["kind"] == "gpt2" else {}
+    budget = {"tasks": tasks, "batch": sizes["batch"], "validate_every": tasks}
+    return TrainingSettings.from_dict(
+        {
+            "family": f"benchmark-{recipe}",
+            "covariance": "isotropic",
+            "dimension": sizes["d"],
+            "n_components": [2, 3, 4, 5],
+            "longest": sizes["points"],
+            "recipe": recipe,
+            "network": network,
+            "loss": entry["loss"],
+            "training": {**study.config["training"][entry["training"] or recipe], **budget},
+            "validation_tasks": VALIDATION_TASKS,
+            "seed": study.config["seed"],
+        }
+    )
 
 
 def plain_settings(settings: TrainingSettings, loss: str) -> TrainingSettings:
@@ -149,35 +110,6 @@ def plain_settings(settings: TrainingSettings, loss: str) -> TrainingSettings:
     sizes = {name: getattr(settings.network, name) for name in same}
     network = GPT2Network(**sizes, positions=settings.n_points)
     return settings.model_copy(update={"network": network, "loss": loss})
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done all it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def matrix_rate(device: torch.device, dtype: str, seconds: float) -> float:
-    """The largest rate of single products of square matrices, FLOP/s, over a few sizes.
-
-    Parameters
-    ----------
-    dtype : name of the type of the numbers, such as "float32".
-    seconds : time for all sizes together; every size is multiplied twice at least.
-    """
-    best = 0.0
-    for size in SIZES[device.type]:
-        factor = torch.randn(size, size, device=device).to(getattr(torch, dtype))
-        product = factor @ factor  # the first call sets up libraries
-        synchronise(device)
-        begin, now = time.perf_counter(), -1.0
-        while now < begin + seconds / len(SIZES[device.type]):
-            start = time.perf_counter()
-            torch.matmul(factor, factor, out=product)
-            synchronise(device)
-            now = time.perf_counter()
-            best = max(best, 2.0 * size**3 / (now - start))
-    return best
 
 
 def tasks_per_second(contestant: Contestant, seconds: float, batch: int, device: torch.device) -> float:

@@ -120,6 +120,17 @@ def test_no_cell_is_broken_however_many_and_long_they_are(tmp_path):
     assert sum(line.startswith("method") for line in lines) > 1  # columns that do not fit stand below
 
 
+def test_a_task_set_may_be_chosen(tmp_path):
+    numbers = many_cells(["em"])
+    path = tmp_path / "results" / "laptop" / "summary.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(numbers | {"narrow": {"d2": numbers["wide"]["d128-n64"]}}))
+    assert "wide: l2-error" in run(tmp_path).stdout
+    chosen = run(tmp_path, "--taskset", "narrow")
+    assert "narrow: l2-error" in chosen.stdout
+    assert "wide: l2-error" not in chosen.stdout
+
+
 # --- the table in a file ---------------------------------------------------------------------------------------------
 
 
@@ -131,7 +142,8 @@ def test_a_files_table_is_written_checked_and_written_again(study, tmp_path):
     written = run(study, "--into", str(readme))
     assert written.returncode == 0, written.stderr
     text = readme.read_text()
-    assert text.startswith(f"# Study\n\n{BEGIN}\n**effectiveness**: ℓ2-error")
+    assert text.startswith(f"# Study\n\n{BEGIN}\n| method | d2 | d8 | d32 |")
+    assert "Task set `effectiveness`: ℓ2-error, mean / median over K = 2, 3 · scale laptop · 16 tasks a cell" in text
     assert text.endswith(f"{END}\n\nMore.\n")
     assert "| method | d2 | d8 | d32 |\n|:--|--:|--:|--:|\n| EM |" in text
     assert "old" not in text
@@ -140,7 +152,7 @@ def test_a_files_table_is_written_checked_and_written_again(study, tmp_path):
     readme.write_text(text.replace("| Spectral | fails", "| Spectral | .001"))
     differs = run(study, "--into", str(readme), "--check")
     assert differs.returncode == 1
-    assert "`tgmm headline --scale laptop --into" in differs.stdout
+    assert "the same command without --check writes them" in differs.stdout
     run(study, "--into", str(readme))
     assert readme.read_text() == text
 
@@ -161,6 +173,7 @@ def test_refusals_are_one_line_with_exit_code_2(study, tmp_path):
     for folder, arguments, message in [
         (study, ("--scale", "bogus"), "scale 'bogus' has not been run (there are results of laptop)"),
         (tmp_path, (), "results/laptop/summary.json: damaged (JSONDecodeError: "),
+        (study, ("--taskset", "efectiveness"), "unknown task set 'efectiveness'; did you mean 'effectiveness'?"),
         (study, ("--check",), "--check compares a file with the results: give it with --into"),
         (study, ("--into", "gone.md"), "gone.md: cannot be read (No such file or directory)"),
     ]:

@@ -12,7 +12,7 @@ from tgmm import TransformerGaussianMixture, fit_many
 def single(X, K, shape, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return TransformerGaussianMixture(K, covariance_type=shape, **options).fit(X)
+        return TransformerGaussianMixture(K, covariance_type=shape, n_views=1, **options).fit(X)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

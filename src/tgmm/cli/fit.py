@@ -32,7 +32,7 @@ def fit(
     separator: SeparatorOption = None,
     decimal: DecimalOption = None,
     encoding: EncodingOption = None,
-    views: Annotated[int, typer.Option(min=1, help="Views of the data that the network sees.")] = 1,
+    views: Annotated[int, typer.Option(min=1, help="Views of the data that the network sees.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="Seed of views and samples.")] = 0,
 ) -> None:
     """Fit a Gaussian mixture to a table; empty cells are missing values."""

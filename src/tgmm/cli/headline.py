@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tgmm.errors import UserError
+from tgmm.errors import UserError, unknown_name
 from tgmm.figures.style import STYLES, is_level, method_style
 from tgmm.files import write_atomically
 from tgmm.tables.render import write_number, write_percent
@@ -45,6 +45,7 @@ class HeadlineTable:
 def headline(
     scale: Annotated[str, typer.Option(help="The scale whose results are shown.")] = "laptop",
     root: Annotated[Path, typer.Option(help="The folder that holds paper/ and results/.")] = Path(),
+    taskset: Annotated[list[str] | None, typer.Option(help="A task set to show; repeatable; all by default.")] = None,
     into: Annotated[
         Path | None, typer.Option(metavar="FILE.md", help=f"Rewrite the tables between '{BEGIN}' and '{END}' instead.")
     ] = None,
@@ -57,6 +58,7 @@ def headline(
         raise UserError("--check compares a file with the results: give it with --into")
     path = root / "results" / scale / "summary.json"
     meta, tables = read_headline(path, scale)
+    tables = _chosen(tables, taskset or [])
     if into is None:
         print_headline(meta, tables, root, scale)
         return
@@ -66,7 +68,7 @@ def headline(
         write_atomically(into, after)
         print(f"headline numbers of scale {scale} -> {into}")
     elif before != after:
-        print(f"{into}: not the headline numbers of {path}; `tgmm headline --scale {scale} --into {into}` writes them")
+        print(f"{into}: not the headline numbers of {path}; the same command without --check writes them")
         raise typer.Exit(1)
 
 
@@ -94,6 +96,15 @@ def read_headline(path: Path, scale: str) -> tuple[dict, list[HeadlineTable]]:
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         reason = _first_mistake(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
         raise UserError(f"{path}: damaged ({reason}); `tgmm aggregate` writes it again") from error
+
+
+def _chosen(tables: list[HeadlineTable], names: list[str]) -> list[HeadlineTable]:
+    """Return the tables of the named task sets, in this order; all where none is named."""
+    known = {table.taskset: table for table in tables}
+    for name in names:
+        if name not in known:
+            raise unknown_name("task set", name, known)
+    return [known[name] for name in names] or tables
 
 
 def _read_text(path: Path) -> str:
@@ -185,17 +196,15 @@ def artefact_lines(root: Path, scale: str) -> list[str]:
 
 
 def markdown_lines(meta: dict, tables: list[HeadlineTable]) -> list[str]:
-    """Return the tables in GitHub's Markdown, a title above each and the notes below."""
+    """Return the tables in GitHub's Markdown, below each a line on what it shows."""
     lines = []
     for table in tables:
-        title = f"**{table.taskset}**: ℓ2-error, mean / median over K = {meta.get('n_components', MISSING)}"
-        head = [f"| method | {' | '.join(table.heads)} |", f"|:--|{'--:|' * len(table.heads)}"]
         rows = [f"| {name} | {' | '.join(entries)} |" for name, entries in table.rows.items()]
-        rows = [line.replace("*", r"\*") for line in rows]
-        notes = ["; ".join(table.notes).replace("*", r"\*"), ""] if table.notes else []
-        lines += [title, "", *head, *rows, "", *notes]
-    command = f"`tgmm headline --scale {meta.get('scale', 'SCALE')}`"
-    return [*lines, f"{_provenance(meta)[0].upper()}{_provenance(meta)[1:]}; written by {command}."]
+        head = [f"| method | {' | '.join(table.heads)} |", f"|:--|{'--:|' * len(table.heads)}"]
+        shown = f"Task set `{table.taskset}`: ℓ2-error, mean / median over K = {meta.get('n_components', MISSING)}"
+        below = "; ".join([f"{shown} · {_provenance(meta)}", *table.notes])
+        lines += [*head, *(line.replace("*", r"\*") for line in rows), "", below.replace("*", r"\*") + ".", ""]
+    return lines[:-1]
 
 
 def replace_between_markers(text: str, lines: list[str], path: Path) -> str:

@@ -34,8 +34,11 @@ class TransformerGaussianMixture(DensityMixin, BaseEstimator):
     reg_covar : added to variances, relative to the data's own scale: a fit commutes with shift and units.
     prior : "shrinkage" (covariances are drawn towards their pooled one as far as the data say, weights get one row
         each) or None for maximum likelihood.
-    n_views : views of the data (random signs of the axes) that the network sees; the best likelihood wins.
-    model : "assignment", or the name or folder of a trained family such as "isotropic-d8-n128-components".
+    n_views : views of the data (random signs of the axes) that the network sees; the best likelihood wins. One is
+        quicker, four find better fits where components are many.
+    model : "assignment", or the name or folder of a family that the study has trained, such as
+        "isotropic-d8-n128-components" (variances are one) or an anisotropic one (each column's own); these take data as
+        they are, and their own shape of covariance.
     device : "cpu", "cuda" or "auto".
     random_state : of views, of the rows that the network sees of large data sets, and of ``sample``.
     warm_start : whether ``fit`` goes on from the last fit's parameters, where their shapes agree.
@@ -58,7 +61,7 @@ class TransformerGaussianMixture(DensityMixin, BaseEstimator):
         "reg_covar": [Interval(Real, 0, None, closed="left")],
         "prior": [StrOptions({"shrinkage"}), None],
         "n_views": [Interval(Integral, 1, None, closed="left")],
-        "model": [str, "array-like"],
+        "model": [str],
         "device": [StrOptions({"cpu", "cuda", "auto"})],
         "random_state": ["random_state"],
         "warm_start": ["boolean"],
@@ -74,7 +77,7 @@ class TransformerGaussianMixture(DensityMixin, BaseEstimator):
         tol=1e-3,
         reg_covar=1e-6,
         prior="shrinkage",
-        n_views=1,
+        n_views=4,
         model="assignment",
         device="cpu",
         random_state=None,
@@ -134,7 +137,7 @@ class TransformerGaussianMixture(DensityMixin, BaseEstimator):
         if self.model != "assignment":
             from tgmm.estimator.families import fit_family
 
-            return Choice(fit_family(self.model, X, weights, sizes, self.covariance_type, options))
+            return Choice(fit_family(self.model, X, weights, sizes, options))
         return choose(X, weights, sizes, self.covariance_type, self.criterion, fit, probabilities)
 
     def _options(self) -> FitOptions:

@@ -26,7 +26,7 @@ class FitOptions:
     tol: float = 1e-3
     reg_covar: float = 1e-6
     shrink: bool = True
-    n_views: int = 1
+    n_views: int = 4
     device: str = "cpu"
 
     @property

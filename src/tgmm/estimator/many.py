@@ -96,9 +96,10 @@ def fit_many(
 ) -> ManyFits:
     """Fit a mixture to each of many data sets.
 
-    Data sets of like lengths share batches, in which the network and EM take all of them a step at a time; those that
-    a batch cannot hold (missing values, columns that are constant, more than 2,048 rows) are fitted one by one. A data
-    set that cannot be fitted fails alone, with its reason.
+    The answers are those of :class:`TransformerGaussianMixture` with ``n_views=1``. Data sets of like lengths share
+    batches, in which the network and EM take all of them a step at a time; those that a batch cannot hold (missing
+    values, columns that are constant, more than 2,048 rows) are fitted one by one. A data set that cannot be fitted
+    fails alone, with its reason.
 
     Parameters
     ----------
@@ -119,6 +120,7 @@ def fit_many(
         tol=tol,
         reg_covar=reg_covar,
         prior=prior,
+        n_views=1,
         device=device,
     )
     model._validate_params()
