@@ -24,7 +24,7 @@ def fit(
     data: Annotated[Path, typer.Argument(help="A table: CSV (its dialect is found), Parquet or NPY.")],
     k: Annotated[str, typer.Option(help="Number of components: 3, or several to choose from: 1-8, 2,4,6.")],
     shape: Annotated[str, typer.Option(help="Covariances: full, tied, diag, spherical or auto.")] = "full",
-    criterion: Annotated[str, typer.Option(help="What chooses: network, bic, icl or aic.")] = "network",
+    criterion: Annotated[str, typer.Option(help="What chooses: bic, icl, aic or network.")] = "bic",
     out: Annotated[Path | None, typer.Option(help="The fit to write, .json, for `tgmm predict`.")] = None,
     labels: Annotated[Path | None, typer.Option(help="Each row's component to write, .csv.")] = None,
     plot: Annotated[Path | None, typer.Option(help="The picture to write, .png, .pdf or .svg.")] = None,

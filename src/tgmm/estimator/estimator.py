@@ -28,7 +28,7 @@ class TransformerGaussianMixture(DensityMixin, BaseEstimator):
     n_components : number of components, or several of them such as ``range(1, 9)``, of which ``criterion`` chooses.
     covariance_type : "full", "tied", "diag", "spherical", or "auto", chosen by ``criterion`` ("network" says nothing of
         shapes: between them the Bayesian information criterion chooses).
-    criterion : what chooses: "network" (its own P(K | data), one pass, K up to 10), "bic", "icl" or "aic".
+    criterion : what chooses: "bic", "icl", "aic" or "network" (its own P(K | data), one pass, K up to 10).
     refine : EM steps at most; None for convergence, 0 for the network's own estimate.
     tol : EM stops once the mean log-likelihood changes by less, in nats.
     reg_covar : added to variances, relative to the data's own scale: a fit commutes with shift and units.
@@ -72,7 +72,7 @@ class TransformerGaussianMixture(DensityMixin, BaseEstimator):
         n_components=1,
         *,
         covariance_type="full",
-        criterion="network",
+        criterion="bic",
         refine=None,
         tol=1e-3,
         reg_covar=1e-6,
