@@ -27,6 +27,7 @@ from tgmm.tables.evidence import (
     NOT_REPRODUCED,
     NOT_TESTED,
     REPRODUCED,
+    UNCOMPARED,
     UNDECIDED,
     UNTRAINED,
     Evidence,
@@ -311,6 +312,12 @@ def test_the_trivial_estimate_is_never_reproduced(spread):
     assert set(table["reason"]) == {UNTRAINED}
 
 
+def test_without_the_sample_mean_nothing_is_tested():
+    table = verdicts(WORLD[~WORLD["metric"].str.endswith("/ sample-mean")])
+    assert set(table["verdict"]) == {NOT_TESTED}
+    assert set(table["reason"]) == {UNCOMPARED}
+
+
 def test_the_trivial_estimate_is_not_reproduced_beside_good_networks_either():
     for recipe in asked_of("mamba2-worse"):
         own = networks_of("mamba2-worse", recipe)
@@ -495,7 +502,7 @@ def test_task_sets_may_have_other_names():
 
 # --- properties ----------------------------------------------------------------------------------------------------
 
-OUTCOMES = [HOLDS, FAILS, UNDECIDED, LEARNING, UNTRAINED, MISSING]
+OUTCOMES = [HOLDS, FAILS, UNDECIDED, LEARNING, UNTRAINED, UNCOMPARED, MISSING]
 
 
 @given(st.lists(st.sampled_from(OUTCOMES), max_size=5))

@@ -33,7 +33,7 @@ def fit(
     decimal: DecimalOption = None,
     encoding: EncodingOption = None,
     views: Annotated[int, typer.Option(min=1, help="Views of the data that the network sees.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of views and samples.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of what is sampled of large tables.")] = 0,
 ) -> None:
     """Fit a Gaussian mixture to a table; empty cells are missing values."""
     from tgmm.estimator.estimator import TransformerGaussianMixture

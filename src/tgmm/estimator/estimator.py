@@ -34,13 +34,13 @@ class TransformerGaussianMixture(DensityMixin, BaseEstimator):
     reg_covar : added to variances, relative to the data's own scale: a fit commutes with shift and units.
     prior : "shrinkage" (covariances are drawn towards their pooled one as far as the data say, weights get one row
         each) or None for maximum likelihood.
-    n_views : views of the data (random signs of the axes) that the network sees; the best likelihood wins. One is
+    n_views : views of the data (other signs of its axes) that the network sees; the best likelihood wins. One is
         quicker, four find better fits where components are many.
     model : "assignment", or the name or folder of a family that the study has trained, such as
         "isotropic-d8-n128-components" (variances are one) or an anisotropic one (each column's own); these take data as
         they are, and their own shape of covariance.
     device : "cpu", "cuda" or "auto".
-    random_state : of views, of the rows that the network sees of large data sets, and of ``sample``.
+    random_state : of the rows that the network sees of large data sets, of k-means beyond 10 components, of ``sample``.
     warm_start : whether ``fit`` goes on from the last fit's parameters, where their shapes agree.
 
     Attributes

@@ -12,7 +12,7 @@ from tgmm.estimator.em import Direct, Mixtures, Quadratic, design
 from tgmm.estimator.incomplete import Incomplete
 from tgmm.estimator.maximise import Fits, Limits, first_step, run_em
 from tgmm.estimator.scaling import Scaling, check_data, find_scaling
-from tgmm.estimator.start import count_probabilities, k_means, network_knows, random_signs, responsibilities, seen_rows
+from tgmm.estimator.start import count_probabilities, k_means, network_knows, responsibilities, seen_rows, view_signs
 
 MOST_STEPS = 1000  # of EM, where ``refine`` leaves it open
 TOGETHER = 100_000  # numbers in the views of a data set that go through EM together
@@ -102,7 +102,10 @@ def fit_mixture(
 
 
 def _best(data, starts: Mixtures, limits: Limits, options: FitOptions) -> Fits:
-    """The fit of the highest likelihood, as a batch of one; the views of a small data set go through EM together."""
+    """The fit of the highest likelihood, as a batch of one; the views of a small data set go through EM together.
+
+    Of fits within ``tol`` the first counts, so that rounding does not choose between the same fits.
+    """
     views, N, d = len(starts.means), *data.points.shape[1:]
     together = not isinstance(data, Incomplete) and views * N * d <= TOGETHER
     if together and views > 1:
@@ -110,7 +113,8 @@ def _best(data, starts: Mixtures, limits: Limits, options: FitOptions) -> Fits:
         every = [fit.single(i) for fit in [_run(batch, starts, same, options)] for i in range(views)]
     else:
         every = [_run(data, starts.select(slice(i, i + 1)), limits, options) for i in range(views)]
-    return max(every, key=lambda fit: np.nan_to_num(float(fit.last()[0]), nan=-np.inf))
+    likelihoods = [np.nan_to_num(float(fit.last()[0]), nan=-np.inf) for fit in every]
+    return every[next(i for i, value in enumerate(likelihoods) if value >= max(likelihoods) - options.tol)]
 
 
 def _run(data, starts: Mixtures, limits: Limits, options: FitOptions) -> Fits:
@@ -143,7 +147,7 @@ def _network_starts(
         seen = seen[torch.from_numpy(np.lexsort(seen.cpu().numpy().T)).to(seen.device)]  # weights are repeated rows
     views = seen.expand(options.n_views, -1, -1)
     if network_knows(K):
-        given = responsibilities(views, shape, K, random_signs(options.n_views, rng))
+        given = responsibilities(views, shape, K, view_signs(options.n_views))
     else:
         given = torch.cat([k_means(seen.cpu().numpy(), K, rng) for _ in range(options.n_views)]).to(seen)
     share = seen.new_full((1, len(seen)), 1 / len(seen)).expand(options.n_views, -1)
@@ -193,4 +197,4 @@ def network_counts(
         points = Incomplete(points, shares, shape).impute(_one_gaussian(points, shares, limits))
     seen = points[:, torch.from_numpy(seen_rows(weights, rng)).to(points.device)]
     views = seen.expand(options.n_views, -1, -1)
-    return count_probabilities(views, shape, random_signs(options.n_views, rng)).mean(0).cpu().numpy()
+    return count_probabilities(views, shape, view_signs(options.n_views)).mean(0).cpu().numpy()

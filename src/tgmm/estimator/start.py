@@ -59,9 +59,9 @@ def count_probabilities(points: Tensor, shape: str, signs: Tensor | None = None)
     return logits.double().softmax(-1)
 
 
-def random_signs(n_views: int, rng: np.random.RandomState) -> Tensor:
-    """Signs of the axes in each view, (n_views, 1, AXES); the first view is the canonical one."""
-    others = rng.choice([-1.0, 1.0], (n_views - 1, 1, AXES))
+def view_signs(n_views: int) -> Tensor:
+    """Signs of the axes in each view, (n_views, 1, AXES), always the same; the first view is the canonical one."""
+    others = np.random.default_rng(0).choice([-1.0, 1.0], (n_views - 1, 1, AXES))
     return torch.from_numpy(np.concatenate([np.ones((1, 1, AXES)), others]))
 
 

@@ -53,12 +53,14 @@ class MethodSettings(Settings):
 
     def build(self, context: MethodContext) -> Method:
         """The estimator, a function from TaskPoints to FitResult."""
+        from tgmm.methods.base import guarded
+
         estimate = self.estimator(context)
         if not self.standardise:
-            return estimate
+            return guarded(estimate)
         from tgmm.methods.standardise import estimate_standardised
 
-        return lambda task: estimate_standardised(estimate, task, context.covariance)
+        return guarded(lambda task: estimate_standardised(estimate, task, context.covariance))
 
     def estimator(self, context: MethodContext) -> Method:
         """The estimator of data in the units of the training tasks."""
@@ -88,6 +90,7 @@ class EM(MethodSettings):
     def estimator(self, context: MethodContext) -> Method:
         import torch
 
+        from tgmm.methods.base import not_applicable
         from tgmm.methods.em import EMSettings, estimate_em
 
         settings = EMSettings(
@@ -95,6 +98,8 @@ class EM(MethodSettings):
         )
 
         def estimate(task: TaskPoints) -> FitResult:
+            if task.n_components > task.points.shape[1]:
+                return not_applicable(task, f"K={task.n_components} exceeds N={task.points.shape[1]}")
             return estimate_em(
                 task.points.to(context.device, torch.float64), task.n_components, settings,
                 seed=task.seed, index=task.index.to(context.device), truth=task.truth.to(context.device),

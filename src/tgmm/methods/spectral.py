@@ -34,7 +34,9 @@ REASONS = (
     "the second moment less the noise has no {k} positive eigenvalues",
     "the whitened third moment has a component that is not positive",
     "the estimates are not all finite",
+    "the points are too large: their moments are not all finite",
 )
+INFINITE, OVERFLOW = 1, 5  # positions of reasons
 # Why the method cannot apply at all.
 TOO_MANY = "K={k} exceeds d={d}: K means in fewer than K dimensions are linearly dependent"
 UNEQUAL = "not applicable to unequal covariances: the moments need one spherical covariance common to all components"
@@ -108,6 +110,10 @@ def _estimate_chunk(
     points = points.where(finite[:, None, None], 0.0)
     first = points.mean(1)
     second = points.mT @ points / points.shape[1]
+    moderate = second.isfinite().all(2).all(1)
+    if not moderate.all():
+        points = points.where(moderate[:, None, None], 0.0)
+        first, second = first.where(moderate[:, None], 0.0), second.where(moderate[:, None, None], 0.0)
     if settings.variance == "unit":
         variance = torch.ones_like(first[:, 0])
     else:
@@ -119,7 +125,7 @@ def _estimate_chunk(
         return (white.mT @ pairs / points.shape[1]).unflatten(2, (n_components, n_components))
 
     weights, means, codes = _from_moments(first, second, third, variance, n_components, settings, seed, index)
-    return weights, means, codes.where(finite, 1)
+    return weights, means, codes.where(moderate, OVERFLOW).where(finite, INFINITE)
 
 
 @one_thread()

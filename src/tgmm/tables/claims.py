@@ -23,9 +23,9 @@ from tgmm.tables.evidence import (
     HOLDS,
     LEARNING,
     MISSING,
+    NOT_DECIDED,
     NOT_TESTED,
     UNDECIDED,
-    UNTRAINED,
     Cell,
     Evidence,
     Scores,
@@ -153,7 +153,7 @@ def as_isotropic(scores: Scores, tasks: str, candidate: Candidate, baseline: str
             continue
         ratio = scores.ratio(tasks, method, ORACLE, cell).over(scores.ratio(there, method, ORACLE, cell))
         learning = [scores.learning(where, method, cell) for where in (tasks, there)]
-        close = UNTRAINED if scores.untrained(there, method, cell) else settle(ratio.below(COMPARABLE), *learning)
+        close = scores.untrained(there, method, cell) or settle(ratio.below(COMPARABLE), *learning)
         outcomes[cell] = every(scores.solved(tasks, method, cell, SOLVED), close)
         ratios.append(ratio.value)
     head = f"ratio to the floor, over that on isotropic tasks: {write_range(ratios, 'no cell with both')}"
@@ -362,7 +362,7 @@ def judge(claim: Claim, candidate: Candidate, corrected: Scores, reference: Scor
         "cells_hold": evidence.count(HOLDS),
         "cells_fail": evidence.count(FAILS),
         "cells_undecided": evidence.count(UNDECIDED),
-        "cells_not_tested": evidence.count(UNTRAINED, LEARNING),
+        "cells_not_tested": evidence.count(*NOT_DECIDED),
         "cells_missing": evidence.count(MISSING),
         "cells": len(evidence.outcomes),
         "missing": evidence.missing,

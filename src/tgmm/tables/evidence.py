@@ -26,11 +26,13 @@ KINDS_OF_SHIFT = {"mean_shift": "mean"}
 AXES = ["d", "K", "N", "shift_value"]
 COLUMNS = [*AXES, "method", "family", "metric", "mean", "low", "high", "n_tasks", "n_failed", "failure_share"]
 
-# Outcomes of a cell. MISSING: nothing to ask; UNTRAINED and LEARNING: nothing to conclude from the answer.
+# Outcomes of a cell. MISSING: nothing to ask; the three others of that line: nothing to conclude from the answer.
 HOLDS, FAILS, UNDECIDED = "holds", "fails", "undecided"
 MISSING, UNTRAINED, LEARNING = "not run", "not clearly better than the sample mean", "still learning"
+UNCOMPARED = "not compared with the sample mean"
+NOT_DECIDED = (UNCOMPARED, UNTRAINED, LEARNING)
 # Of several conditions on one cell, the first of these that occurs decides.
-WORST_FIRST = (MISSING, UNTRAINED, FAILS, LEARNING, UNDECIDED, HOLDS)
+WORST_FIRST = (MISSING, UNCOMPARED, UNTRAINED, FAILS, LEARNING, UNDECIDED, HOLDS)
 REPRODUCED, NOT_REPRODUCED, NOT_TESTED = "reproduced", "not reproduced", "not tested"
 # A network is "clearly better" than the sample mean at half its error. That of a network that minimises the sorted loss
 # is at most 0.42 of it, that of a short training under the same loss 0.85 to 0.94.
@@ -113,7 +115,7 @@ class Evidence:
             return NOT_TESTED
         if self.count(FAILS):
             return NOT_REPRODUCED
-        if self.count(UNTRAINED, LEARNING):
+        if self.count(*NOT_DECIDED):
             return NOT_TESTED
         return UNDECIDED if self.count(UNDECIDED) else REPRODUCED
 
@@ -122,7 +124,7 @@ class Evidence:
         """Why nothing was tested; empty for the other verdicts."""
         if self.verdict != NOT_TESTED:
             return ""
-        found = [outcome for outcome in (UNTRAINED, LEARNING) if self.count(outcome)]
+        found = [outcome for outcome in NOT_DECIDED if self.count(outcome)]
         return " and ".join(found) or (
             "no network of this recipe was scored" if self.outcomes else "no tasks were scored"
         )
@@ -130,7 +132,7 @@ class Evidence:
     @property
     def share(self) -> str:
         """Such as "14 of 16 cells hold, 2 undecided"."""
-        counts = {"fail": (FAILS,), "undecided": (UNDECIDED,), "not tested": (UNTRAINED, LEARNING)}
+        counts = {"fail": (FAILS,), "undecided": (UNDECIDED,), "not tested": NOT_DECIDED}
         parts = [f"{number} {name}" for name, which in counts.items() if (number := self.count(*which))]
         return ", ".join([f"{self.count(HOLDS)} of {self.asked} cells hold", *parts])
 
@@ -277,28 +279,29 @@ class Scores:
         """Why methods cannot be asked for a cell; empty if they can."""
         if None in [self.score(role, name, cell) for name in methods]:
             return MISSING
-        return UNTRAINED if any(self.untrained(role, name, cell) for name in methods) else ""
+        return next(filter(None, (self.untrained(role, name, cell) for name in methods)), "")
 
     def _learning(self, role: str, methods: tuple, cell: Cell) -> list[bool]:
         return [self.learning(role, name, cell) for name in methods]
 
-    def untrained(self, role: str, method: str, cell: Cell) -> bool:
-        """Whether a network is not clearly better than the sample mean on unshifted tasks of this d and N.
+    def untrained(self, role: str, method: str, cell: Cell) -> str:
+        """Why a network cannot be asked; empty if it is clearly better than the sample mean on unshifted tasks here.
 
-        The ratio of its error to that of the sample mean is averaged over K; the interval of the average must lie below
-        ``CLEARLY_BETTER``. Without scores of the sample mean nothing is clear.
+        The ratio of its error to that of the sample mean, at this d and N, is averaged over K; the interval of the average
+        must lie below ``CLEARLY_BETTER``.
         """
         if not self.family(role, method, cell):
-            return False
+            return ""
         ratios = []
         for K in sorted(self._levels[role]["K"]):
             at = (method, over("l2_error", SAMPLE_MEAN), cell.d, K, cell.N, 0.0)
             if at in self._rows[role]:
                 ratios.append(_interval(self._rows[role][at]))
         if not ratios:
-            return True
+            return UNCOMPARED
         widths = [ratio.high - ratio.value for ratio in ratios]
-        return not np.mean([ratio.value for ratio in ratios]) + math.hypot(*widths) / len(widths) < CLEARLY_BETTER
+        high = np.mean([ratio.value for ratio in ratios]) + math.hypot(*widths) / len(widths)
+        return "" if high < CLEARLY_BETTER else UNTRAINED
 
     def learning(self, role: str, method: str, cell: Cell) -> bool:
         """Whether one of a recipe's networks was still learning when its training ended."""
