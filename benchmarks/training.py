@@ -22,17 +22,17 @@ from pathlib import Path
 
 import torch
 import typer
-from tgmm.study.resolution import known
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from crew import Contestant, Crew
 from matrix_rate import DTYPES, matrix_rate, synchronise
 from plain_loop import PlainLoop, PlainNetwork
+from tgmm.config import refuse_unknown
 from tgmm.devices import resolve_device
 from tgmm.errors import UserError, unknown_name
 from tgmm.loss_kinds import LOSSES
 from tgmm.models.settings import GPT2Network
-from tgmm.study import Study, load_study
+from tgmm.study import Family, Study, family_settings, load_study
 from tgmm.train.progress import InterruptRequest, TrainingProgress
 from tgmm.train.settings import TrainingSettings
 from tgmm.train.trainer import Trainer, ValidationSet, training_flops, training_stream, typical_batch
@@ -80,26 +80,14 @@ def contestant(name: str, build: Callable[[Path], Contestant], work: Path, cores
 
 def recipe_settings(study: Study, recipe: str, sizes: dict[str, int], tasks: int) -> TrainingSettings:
     """A recipe's training settings at the given sizes: d, points, batch, width, blocks, heads."""
-    known("recipe", recipe, study.config["recipes"])
-    entry = study.config["recipes"][recipe]
-    network = study.network_settings(recipe) | {name: sizes[name] for name in ("width", "blocks", "heads")}
-    network |= {"positions": sizes["points"]} if network["kind"] == "gpt2" else {}
-    budget = {"tasks": tasks, "batch": sizes["batch"], "validate_every": tasks}
-    return TrainingSettings.from_dict(
-        {
-            "family": f"benchmark-{recipe}",
-            "covariance": "isotropic",
-            "dimension": sizes["d"],
-            "n_components": [2, 3, 4, 5],
-            "longest": sizes["points"],
-            "recipe": recipe,
-            "network": network,
-            "loss": entry["loss"],
-            "training": {**study.config["training"][entry["training"] or recipe], **budget},
-            "validation_tasks": VALIDATION_TASKS,
-            "seed": study.config["seed"],
-        }
-    )
+    refuse_unknown("recipe", recipe, study.config.recipes)
+    family = Family("isotropic", sizes["d"], sizes["points"], (2, 3, 4, 5), recipe)
+    values = family_settings(study.config, family, study.config.seed)
+    values["network"] |= {name: sizes[name] for name in ("width", "blocks", "heads")}
+    if values["network"]["kind"] == "gpt2":
+        values["network"]["positions"] = sizes["points"]
+    values["training"] |= {"tasks": tasks, "batch": sizes["batch"], "validate_every": tasks}
+    return TrainingSettings.from_dict(values | {"validation_tasks": VALIDATION_TASKS})
 
 
 def plain_settings(settings: TrainingSettings, loss: str) -> TrainingSettings:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from tgmm.cli.probe import probe
-from tgmm.figures.save import save_figure
 from torch.testing import assert_close
 
-from synthetic_scores import probe_table
 from tgmm.aggregate import read_table
+from tgmm.cli.compute import probe
 from tgmm.errors import UserError
-from tgmm.figures import probe_picture, probes, style
+from tgmm.figures.probes import COLUMNS
 from tgmm.methods.em import run_em_steps
 from tgmm.metrics import best_permutation, l2_error, pairwise_errors
 from tgmm.mixture import Mixture, responsibilities
@@ -273,53 +269,6 @@ def test_the_picture_shows_the_task_of_median_error(measured):
 def test_the_command_writes_both_files(model, tmp_path):
     out, image = tmp_path / "probes.csv", tmp_path / "picture.parquet"
     probe(FAMILY, model, out, image, settings=json.dumps(SETTINGS))
-    assert tuple(read_table(out, probes.COLUMNS).columns) == probes.COLUMNS
+    assert tuple(read_table(out, COLUMNS).columns) == COLUMNS
     assert read_table(out, ["best"])["best"].dtype == bool
     assert tuple(pd.read_parquet(image).columns) == picture.COLUMNS
-    with style.applied():
-        assert len(probes.draw(pd.DataFrame(), {}, {FAMILY: pd.read_csv(out)}).axes) == 8
-
-
-def test_the_figure_draws_its_table():
-    tables = {table["family"].iloc[0]: table for table in (probe_table(2), probe_table(8))}
-    with style.applied():
-        figure = probes.draw(pd.concat(tables.values()), {})
-        one = probes.draw(pd.DataFrame(), {"families": [list(tables)[1]]}, tables)
-    assert len(figure.axes) == 16
-    assert len(one.axes) == 8
-    table = probe_table(2)
-    rows = table[(table["quantity"] == "l2_error") & (table["variant"] == "em") & (table["K"] == 3)]
-    drawn = [line.get_ydata() for line in figure.axes[3].lines if len(line.get_xdata()) == 21]
-    np.testing.assert_allclose(drawn[1], rows["median"])
-    texts = " ".join(text.get_text() for text in figure.texts)
-    assert "scale laptop · 256 tasks for each K · seed 2505" in texts
-    assert "isotropic, d = 8, N = 128" in texts
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    boxes = [text.get_window_extent(renderer) for text in figure.texts]
-    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y0 >= 0 for box in boxes)
-    titles = [panel._left_title.get_window_extent(renderer) for panel in figure.axes[:4]]
-    assert all(first.x1 < second.x0 for first, second in itertools.pairwise(titles))
-
-
-def test_families_without_measurements_are_refused():
-    with pytest.raises(UserError, match="for family 'isotropic-d9"):
-        probes.draw(probe_table(2), {"families": ["isotropic-d9-n128-components"]})
-
-
-def test_the_picture_draws_its_table(measured, tmp_path):
-    table, tests = measured
-    rows = picture.picture_table(tests, table, SETTINGS)
-    with style.applied():
-        figure = probe_picture.draw(rows[list(probe_picture.COLUMNS)], {})
-        paths = save_figure(figure, tmp_path / "picture", title="t", caption=probe_picture.caption({}))
-    assert all(path.stat().st_size > 5_000 for path in paths)
-    for panel, way, steps in zip(figure.axes, ("em", "network"), (4, 3), strict=True):
-        ways = [line for line in panel.lines if line.get_gid() == way]
-        assert [len(line.get_xdata()) for line in ways] == [steps] * 3
-    np.testing.assert_allclose(probe_picture.blend(np.eye(3))[0], [0, 0x72 / 255, 0xB2 / 255])
-
-
-@pytest.mark.parametrize("module", [probes, probe_picture])
-def test_captions_presume_no_outcome(module):
-    text = module.caption({})
-    assert not any(word in text.lower() for word in ("close", "agree", "better", "recovers", "does em", "match"))

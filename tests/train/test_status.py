@@ -45,6 +45,7 @@ families: [{covariance: isotropic, d: [2, 3], N: 12, recipe: components}]
 networks: {components: {width: 8, blocks: 1, heads: 2, axes: 0}}
 training: {components: {tasks: 44, batch: 8, validate_every: 8}}
 validation_tasks: 6
+trained: []
 """
 STEPS = 6  # 44 tasks, rounded up to whole batches
 register_commands()
@@ -316,22 +317,26 @@ def test_a_trainer_that_meets_a_probe_enters_at_its_next_poll(tmp_path, monkeypa
 
 def test_many_probes_keep_no_trainer_out(tmp_path, monkeypatch):
     monkeypatch.setattr(state, "POLL_SECONDS", 0.01)
-    ended = threading.Event()
+    ended, seen, holders = threading.Event(), [], []
 
     def probe():
         while not ended.is_set():
-            is_locked(tmp_path / "lock")
+            seen.append(is_locked(tmp_path / "lock"))
             time.sleep(0.001)
 
     prober = threading.Thread(target=probe)
     prober.start()
+    started = time.monotonic()
     try:
-        for _ in range(50):
+        while len(holders) < 50 and time.monotonic() < started + 30:
             with exclusive(tmp_path, lambda line: None):
-                pass
+                holders.append((tmp_path / "lock").read_text())
+                time.sleep(0.002)
     finally:
         ended.set()
         prober.join(10)
+    assert holders == [str(os.getpid())] * 50
+    assert True in seen
 
 
 # --- the command ---

@@ -287,8 +287,8 @@ class Scores:
     def untrained(self, role: str, method: str, cell: Cell) -> str:
         """Why a network cannot be asked; empty if it is clearly better than the sample mean on unshifted tasks here.
 
-        The ratio of its error to that of the sample mean, at this d and N, is averaged over K; the average's interval must
-        lie below ``CLEARLY_BETTER``.
+        The ratio of its error to that of the sample mean, at this d and N, is averaged over K; the average's interval
+        must lie below ``CLEARLY_BETTER``.
         """
         if not self.family(role, method, cell):
             return ""
