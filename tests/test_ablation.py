@@ -108,7 +108,7 @@ def test_other_failures_are_no_divergence(tmp_path):
         run_ablation(job(), tmp_path / "work", CPU, quiet)
     broken = job()
     broken["changes"][1]["settings"]["loss"] = "best"
-    with pytest.raises(UserError, match="unknown loss 'best'"):
+    with pytest.raises(UserError, match="unknown value of 'loss': 'best'"):
         run_ablation(broken, tmp_path / "other", CPU, quiet)
     assert not (tmp_path / "other").exists()
 
@@ -139,7 +139,7 @@ def test_a_signal_ends_the_command_with_its_code_and_without_an_output(tmp_path,
     os.kill(process.pid, number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors
-    assert f"stopped by {signal.Signals(number).name}; the same command goes on" in errors
+    assert f"stopped by {signal.Signals(number).name}; the same command resumes" in errors
     assert not out.exists()
 
 
@@ -203,7 +203,7 @@ def test_ratios_are_to_the_baseline_of_the_same_seed():
     assert row.ratio == pytest.approx(np.sqrt(ratios[0] * ratios[1]))
     assert (row.ratio_low, row.ratio_high) == (min(ratios), max(ratios))
     assert row.error == pytest.approx(final.validation_l2_error["muon"].mean())
-    with pytest.raises(UserError, match="the recipe study has no 'baseline' for d = 8, seed 2"):
+    with pytest.raises(UserError, match="the ablation has no 'baseline' for d = 8, seed 2"):
         final_rows(study[~((study.change == "baseline") & (study.seed == 2))])
 
 

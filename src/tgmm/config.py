@@ -25,6 +25,7 @@ from tgmm.train.settings import Budget
 SCALES = Path("workflow/scales")
 SCHEMA = Path("workflow/schemas/config.schema.json")
 BASELINE = "baseline"
+DEEPEST = 20  # levels of lists and mappings in a file
 FORBIDDEN_KEYS = {"__use_yte__": "it would run Python code inside the file"}
 
 Covariance = Literal["isotropic", "anisotropic"]
@@ -223,7 +224,7 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 def read_yaml(path: str | Path) -> object:
     """The content of a YAML file; a mistake in it is a `UserError` with line and column."""
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
+        value = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -234,6 +235,21 @@ def read_yaml(path: str | Path) -> object:
         raise UserError(f"{path}: {place}not valid YAML ({_one_line(error)})") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML ({_one_line(error)})") from None
+    _refuse_deep(path, value)
+    return value
+
+
+def _refuse_deep(path: str | Path, value: object) -> None:
+    """Refuse what is nested deeper than any configuration, anchors that contain themselves among it."""
+    pending, seen = [(value, 1)], {}
+    while pending:
+        item, depth = pending.pop()
+        if depth > DEEPEST:
+            raise UserError(f"{path}: nested more than {DEEPEST} levels deep")
+        if not isinstance(item, dict | list) or seen.get(id(item), 0) >= depth:
+            continue
+        seen[id(item)] = depth
+        pending += [(inner, depth + 1) for inner in (item.values() if isinstance(item, dict) else item)]
 
 
 def _one_line(error: Exception) -> str:

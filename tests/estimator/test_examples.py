@@ -21,6 +21,7 @@ def run_example(*names):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_examples_print_every_method():
     done = run_example("old-faithful", "galaxies")
     assert done.returncode == 0, done.stderr

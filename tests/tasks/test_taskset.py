@@ -236,7 +236,7 @@ def test_a_sparse_file_of_fifty_gigabytes_is_refused_without_reading_it(tmp_path
         ({"n_components": 2}, "'n_components'"), ({"n_components": []}, "'n_components'"),
         ({"n_points": [0]}, r"'n_points\[0\]'"), ({"n_points": [10**9]}, "N=1,000,000,000 points in d=2 are above"),
         ({"heldout_points": -1}, "'heldout_points'"), ({"covariance": "round"}, "isotropic, anisotropic"),
-        ({"dimension": 10**9}, "'dimension'"), ({"seed": 2**63}, "'seed'"), ({"seed": "1"}, "'seed'"),
+        ({"dimension": 10**9}, "'dimension'"), ({"seed": 2**63}, "'seed'"), ({"seed": "one"}, "'seed'"),
         ({"colour": 1}, "unknown key 'colour'"), ({"dimension": 3, "n_components": [60]}, "d=3, K=60"),
         ({"dimension": 50_000, "tasks": 10**6, "n_points": [2]}, "above the limit of 1,073,741,824 bytes"),
         ({"shifts": [{"kind": "wrong-k", "values": [1, -2]}]}, "leaves methods of K=2 no component"),

@@ -15,7 +15,7 @@ WIDTH, HEADS, BLOCKS, POINTS, DIMENSION = 16, 2, 3, 40, 2
 
 
 def batch(n_points: int = POINTS, tasks: int = 4) -> TaskBatch:
-    sizes = {"dimension": DIMENSION, "n_components": (2, 3), "longest": 2 * n_points}
+    sizes = {"dimension": DIMENSION, "n_components": (2, 3), "n_points": 2 * n_points}
     drawn = TaskStream(1, tasks, covariance="isotropic", **sizes).batch(0)
     return replace(drawn, points=drawn.points[:, :n_points])
 

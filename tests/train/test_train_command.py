@@ -112,12 +112,12 @@ def test_trainings_run_at_once_on_a_device_each_and_the_next_waits(command, tmp_
     first.wait_for_training()
     code, printed = first.end(signal.SIGTERM)
     assert (code, printed) == (128 + signal.SIGTERM, "")
-    assert "toy: stopped by SIGTERM; the same command goes on" in first.said()
+    assert "toy: stopped by SIGTERM; the same command resumes" in first.said()
     assert third.line() == "devices 0"
     third.wait_for_training()
     code, printed = third.end(signal.SIGINT)
     assert (code, printed) == (128 + signal.SIGINT, "")
-    assert "toy: stopped by SIGINT; the same command goes on" in third.said()
+    assert "toy: stopped by SIGINT; the same command resumes" in third.said()
     assert "Traceback" not in third.said()
     assert len(list((tmp_path / "third" / "work").glob("toy/*/state-*"))) == 1
 

@@ -47,7 +47,7 @@ def run(
 
         part = run_ablation(values, work, torch_device, lambda line: print(f"{name}: {line}", flush=True))
     if part.signal is not None:
-        print(f"{name}: stopped by {signal.Signals(part.signal).name}; the same command goes on", file=sys.stderr)
+        print(f"{name}: stopped by {signal.Signals(part.signal).name}; the same command resumes", file=sys.stderr)
         sys.exit(128 + part.signal)
     write_table(out, part.rows, digits=8)
     print(f"{name}: {part.rows['change'].nunique()} changes -> {out}")
