@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from tgmm.errors import UserError, unknown_name
+from tgmm.files import write_atomically
 
 COVARIANCES = ("full", "tied", "diag", "spherical", "auto")
 ColumnsOption = Annotated[str | None, typer.Option(help="Columns to use, by name: x1,x2. Default: all.")]
@@ -143,8 +144,7 @@ def _write_labels(path: Path | None, model, X) -> None:
     if path is None:
         sys.stdout.write(text)
     else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        write_atomically(path, text)
 
 
 def _draw(path: Path, model, table) -> None:

@@ -13,6 +13,7 @@ from matplotlib.patches import Ellipse
 from matplotlib.ticker import MaxNLocator
 
 from tgmm.estimator.estimator import TransformerGaussianMixture
+from tgmm.files import atomic_path
 
 # Okabe & Ito's colours, which colour-blind readers tell apart; markers tell more components apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8A8A00", "#000000")
@@ -41,8 +42,8 @@ def draw_fit(path: Path, model: TransformerGaussianMixture, X: np.ndarray, colum
     _draw_legend(parts[0], axes, model)
     if several:
         _draw_criterion(parts[1].subplots(), model)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150 if n > 4 else 200)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150 if n > 4 else 200)
     plt.close(figure)
 
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from tgmm.errors import UserError
 from tgmm.estimator.density import precision_factors, precisions
 from tgmm.estimator.estimator import TransformerGaussianMixture
+from tgmm.files import write_json
 from tgmm.settings import Settings
 
 Numbers = tuple[Any, ...]
@@ -62,9 +63,8 @@ def make_record(model: TransformerGaussianMixture, X: np.ndarray, columns: list[
 
 
 def save_record(path: Path, record: FitRecord) -> None:
-    """Write a record as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record.plain(), indent=2) + "\n")
+    """Write a record as JSON, whole or not at all."""
+    write_json(path, record.plain())
 
 
 def load_record(path: Path) -> FitRecord:

@@ -98,7 +98,7 @@ def ranks(values: Tensor, hidden: Tensor | None = None) -> Tensor:
 class Gather(nn.Module):
     """Component tokens (B, K, D) read the data tokens (B, N, D), then each other.
 
-    Projections of the many are applied to the few instead (see :mod:`tgmm.models.cross`): a score is
+    Projections of the many are applied to the few instead (see :mod:`tgmm.models.attention`): a score is
     component · matrix · point, and a mean of projected tokens is the projected mean.
     """
 
