@@ -152,8 +152,7 @@ def run_summary() -> Numbers:
 def run_theory(what: str) -> Numbers:
     """A theorem's measurement at its smallest."""
     from tgmm.theory.em import measure_em
-    from tgmm.theory.power import measure_power
-    from tgmm.theory.report import network_sizes
+    from tgmm.theory.power import measure_power, network_sizes
     from tgmm.theory.sorted_floor import measure_sorted_floor
 
     measured = {
@@ -167,8 +166,7 @@ def run_theory(what: str) -> Numbers:
 
 def run_probes() -> Numbers:
     """What a probe finds inside a network of a few steps."""
-    from tgmm.probes.measure import measure_probes
-    from tgmm.probes.picture import picture_table
+    from tgmm.probes.measure import measure_probes, picture_table
     from tgmm.train.family import train_family
     from tgmm.train.settings import TrainingSettings
 
@@ -187,7 +185,7 @@ def run_probes() -> Numbers:
 
 def run_ablation_part() -> Numbers:
     """One part of an ablation of two changes, and their comparison."""
-    from tgmm.ablation.compare import compare
+    from tgmm.ablation import compare
     from tgmm.ablation.run import run_ablation
 
     settings = TRAINING | {"covariance": "isotropic", "network": {"kind": "components", **SIZE}}

@@ -167,7 +167,7 @@ def write_model(folder: Path, family: str) -> Path:
 
 def write_theory(folder: Path) -> Path:
     """Invented measurements of the theorems, and real sizes of the smallest networks."""
-    from tgmm.theory.report import network_sizes
+    from tgmm.theory.power import network_sizes
 
     folder.mkdir(parents=True, exist_ok=True)
     common = {"N": 128, "n_tasks": 1, "seed": 2505}

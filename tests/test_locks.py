@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tgmm.locks import FileLock, is_locked
+from tgmm.files import FileLock, is_locked
 
 
 def test_an_exclusive_lock_has_one_holder(tmp_path):

@@ -15,9 +15,8 @@ from pydantic import Field, create_model
 
 from tgmm.artefacts import AnyArtefact, ArtefactName
 from tgmm.errors import UserError, unknown_name
-from tgmm.loss_kinds import LOSSES
 from tgmm.methods.settings import AnyMethod
-from tgmm.models.settings import NETWORK_KINDS
+from tgmm.models.settings import LOSSES, NETWORK_KINDS
 from tgmm.settings import Count, Name, Seed, Settings, Share, one_or_several, several
 from tgmm.tasks.shifts import ShiftValues
 from tgmm.train.settings import Budget

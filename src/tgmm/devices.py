@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tgmm.errors import UserError, unknown_name
-from tgmm.locks import FileLock
+from tgmm.files import FileLock
 
 DEVICES = ("auto", "cpu", "cuda")
 TRAINING_CORES_BESIDE_GPU = 4

@@ -1,8 +1,9 @@
-"""Files: written whole or not at all, by a temporary name that is then renamed; safetensors headers read with care."""
+"""Files: written whole or not at all, by a temporary name that is then renamed; headers read with care; locks."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import math
 import os
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tgmm.errors import UserError
 
@@ -196,3 +197,107 @@ def _parse_header(content: bytes, n_bytes: int) -> SafetensorsHeader:
         raise ValueError(f"its header describes {end:,} bytes of tensors, and the file has {n_bytes:,}")
     shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
     return SafetensorsHeader(metadata, shapes, {name: entry["dtype"] for name, entry in entries.items()}, n_bytes)
+
+
+# --- locks: the kernel's (flock), which end with their process, however that ends --------------------------------
+
+
+class FileLock:
+    """A lock on a file, which is made if it is not there; the lock is given back when the file is closed.
+
+    Parameters
+    ----------
+    path : the file. Another user's is enough, which can be read but not written.
+    create : make the file if it is missing.
+
+    Raises
+    ------
+    OSError : for a file that cannot be opened.
+    """
+
+    def __init__(self, path: Path, *, create: bool = True):
+        self.path = path
+        try:
+            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT if create else os.O_RDONLY, 0o666)
+        except PermissionError:
+            self.descriptor = os.open(path, os.O_RDONLY)
+
+    def acquire(self, *, shared: bool = False, wait: bool = False) -> bool:
+        """Take the lock, or turn the one that is held into this kind; False where another process holds it.
+
+        Parameters
+        ----------
+        shared : several processes may hold a shared lock, none beside an exclusive one.
+        wait : until it is free.
+
+        Raises
+        ------
+        OSError : where the file system knows no locks.
+        """
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        try:
+            fcntl.flock(self.descriptor, kind if wait else kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def read(self) -> str:
+        """What stands in the file."""
+        return os.pread(self.descriptor, 4096, 0).decode(errors="replace")
+
+    def write(self, text: str) -> None:
+        """Replace what stands in the file."""
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, text.encode(), 0)
+
+    def close(self) -> None:
+        """Close the file, and so give the lock back."""
+        os.close(self.descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the exclusive lock on a file; no file is made, and no lock taken away.
+
+    A shared lock is asked for without waiting and given back at once. Whoever asks for the exclusive one in those
+    microseconds is refused, and gets it when it asks again.
+    """
+    try:
+        with FileLock(path, create=False) as lock:
+            return not lock.acquire(shared=True)
+    except OSError:
+        return False
+
+
+LOCK_FILE = "tgmm.lock"
+_held: list[FileLock] = []
+
+
+def guard_workdir(folder: str | Path = ".snakemake") -> bool:
+    """Remove left-over lock files, then hold the shared lock until the process ends.
+
+    Parameters
+    ----------
+    folder : Snakemake's own folder in the working directory.
+
+    Returns
+    -------
+    Whether this process was alone. False also where the file system knows no locks; then nothing is removed.
+    """
+    folder = Path(folder)
+    folder.mkdir(exist_ok=True)
+    lock = FileLock(folder / LOCK_FILE)
+    _held.append(lock)
+    try:
+        alone = lock.acquire()
+        for path in (folder / "locks").glob("*") if alone else ():
+            path.unlink(missing_ok=True)
+        lock.acquire(shared=True, wait=True)
+    except OSError:
+        return False
+    return alone

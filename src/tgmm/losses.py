@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from tgmm.errors import unknown_name
-from tgmm.loss_kinds import LOSSES
 from tgmm.metrics import best_permutation, pairwise_errors
-from tgmm.mixture import Mixture, component_log_densities, concatenate
-from tgmm.models.estimate import LogEstimate, component_mask
+from tgmm.mixture import LogEstimate, Mixture, component_log_densities, component_mask, concatenate
+from tgmm.models.settings import LOSSES
 from tgmm.tasks.stream import TaskBatch
 
 EARLY_WEIGHT = 0.3
@@ -51,7 +50,7 @@ def training_loss(estimates: list[LogEstimate], batch: TaskBatch, kind: str) -> 
     ----------
     estimates : one for every block.
     batch : the tasks; estimates and truth are padded to the same K.
-    kind : one of ``tgmm.loss_kinds.LOSSES``.
+    kind : one of ``tgmm.models.settings.LOSSES``.
 
     Returns
     -------
@@ -81,7 +80,7 @@ def loss_terms(
     estimate : K padded to that of the truth.
     truth : padded with components of weight zero.
     n_components : Tensor (B,) of int64.
-    kind : one of ``tgmm.loss_kinds.LOSSES``.
+    kind : one of ``tgmm.models.settings.LOSSES``.
     points : Tensor (B, N, d), for the kinds that fit them.
 
     Returns

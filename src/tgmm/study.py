@@ -14,8 +14,7 @@ from tgmm.artefacts import FIGURE, TABLE, ArtefactSettings, ClaimsTable, OfFamil
 from tgmm.config import BASELINE, Change, Config, FamilyEntry, merge_config, read_config, refuse_unknown, scale_names
 from tgmm.errors import UserError
 from tgmm.methods.settings import Network
-from tgmm.tasks.feasible import check_feasible
-from tgmm.tasks.shifts import refuse_value
+from tgmm.tasks.shifts import check_feasible, refuse_value
 from tgmm.train.settings import TrainingSettings, training_hours
 
 MODEL_FILES = ("model.safetensors", "config.json", "history.csv")

@@ -9,7 +9,7 @@ import pytest
 
 from tgmm.columns import METRICS
 from tgmm.errors import UserError
-from tgmm.figures.labels import METRIC_TEXTS, SHIFT_TEXTS, axis_of, metric_text, shift_axis, shift_text
+from tgmm.figures.style import METRIC_TEXTS, SHIFT_TEXTS, axis_of, metric_text, shift_axis, shift_text
 from tgmm.tasks.shifts import SHIFTS as SHIFTS_OF_TASKS
 
 

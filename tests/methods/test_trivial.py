@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tgmm.methods.base import TaskPoints
+from tgmm.methods.base import TaskPoints, estimate_sample_mean
 from tgmm.methods.settings import MethodContext, SampleMean
-from tgmm.methods.trivial import estimate_sample_mean
 from tgmm.metrics import l2_error
 from tgmm.mixture import Mixture
 

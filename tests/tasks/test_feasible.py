@@ -13,8 +13,8 @@ import torch
 
 from tgmm.errors import UserError
 from tgmm.tasks import sampler
-from tgmm.tasks.feasible import LOWEST_ACCEPTANCE, check_feasible, estimate_acceptance
 from tgmm.tasks.sampler import sample_mixtures
+from tgmm.tasks.shifts import LOWEST_ACCEPTANCE, check_feasible, estimate_acceptance
 
 
 def simulated_acceptance(dimension: int, n_components: int, draws: int = 100_000) -> float:
@@ -82,7 +82,7 @@ def test_a_sampler_that_finds_nothing_gives_up_and_says_after_how_many_attempts(
 
 
 def test_the_check_needs_no_torch():
-    code = "import sys; from tgmm.tasks import feasible, shifts; feasible.check_feasible(2, 5); "
+    code = "import sys; from tgmm.tasks import shifts; shifts.check_feasible(2, 5); "
     code += "print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tgmm.errors import UserError
-from tgmm.train.history import still_learning, validations
+from tgmm.train.status import still_learning, validations
 
 
 def history(errors: list[float], tasks: list[int] | None = None) -> pd.DataFrame:
@@ -65,5 +65,5 @@ def test_validations_leave_out_the_start_and_other_rows():
 
 
 def test_histories_are_read_without_torch():
-    code = "import sys, tgmm.train.history; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    code = "import sys, tgmm.train.status; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

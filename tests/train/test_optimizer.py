@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tgmm.models.settings import NETWORK_KINDS
-from tgmm.train.optimizer import ALIGNMENT, BETAS, Optimizer
 from tgmm.train.settings import Budget
+from tgmm.train.step import ALIGNMENT, BETAS, Optimizer
 
 RATES = [1e-2, 5e-3, 2e-3, 1e-3, 1e-3, 3e-3]
 

@@ -27,7 +27,7 @@ from tgmm.cli import app, register_commands
 from tgmm.cli import status as command
 from tgmm.config import read_config
 from tgmm.errors import UserError
-from tgmm.locks import is_locked
+from tgmm.files import is_locked
 from tgmm.study import Study, load_study
 from tgmm.train import state
 from tgmm.train.family import train_family

@@ -10,7 +10,7 @@ from tgmm.devices import count_cores, settle_threads, training_gpus, training_th
 from tgmm.errors import UserError
 from tgmm.study import MODEL_FILES, study_from_config
 from tgmm.versions import version
-from tgmm.workflow_guard import guard_workdir
+from tgmm.files import guard_workdir
 
 settle_threads()
 if workflow.is_main_process:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from tgmm.ablation.compare import COLUMNS, ORACLE, PLAIN, REFINED, RESTARTS
+from tgmm.ablation import COLUMNS, ORACLE, PLAIN, REFINED, RESTARTS
 from tgmm.config import BASELINE
 from tgmm.counter_random import derive_seed
 from tgmm.errors import DivergenceError
@@ -50,7 +50,7 @@ def run_ablation(values: dict[str, Any], work: Path, device: torch.device, repor
 
     Returns
     -------
-    Part with the columns of `tgmm.ablation.compare.COLUMNS`: a row for every validation, the last of a change
+    Part with the columns of `tgmm.ablation.COLUMNS`: a row for every validation, the last of a change
     with the errors after EM steps and of EM from many starts.
 
     Raises

@@ -39,20 +39,19 @@ def options(
 
 def register_commands() -> None:
     """Add every command to the application. Heavy imports stay inside the commands' bodies."""
-    from tgmm.cli import ablation, artefacts, compute, fit, status, theory
-    from tgmm.cli.headline import headline
+    from tgmm.cli import artefacts, compute, fit, status, theory
 
     groups = {
         "Steps of the study": (compute.sample_tasks, compute.train, compute.score, compute.probe, artefacts.aggregate),
         "Artefacts": (artefacts.figure, artefacts.table, artefacts.paper),
-        "What there is": (headline, status.status),
+        "What there is": (artefacts.headline, status.status),
         "Data of your own": (fit.fit, fit.predict),
     }
     for panel, commands in groups.items():
         for command in commands:
             app.command(command.__name__.replace("_", "-"), rich_help_panel=panel)(command)
     app.add_typer(theory.app, name="theory", rich_help_panel="Studies of their own")
-    app.add_typer(ablation.app, name="ablation", rich_help_panel="Studies of their own")
+    app.add_typer(compute.ablation, name="ablation", rich_help_panel="Studies of their own")
 
 
 def main() -> None:

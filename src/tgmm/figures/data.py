@@ -15,8 +15,7 @@ import pandas as pd
 
 from tgmm.columns import SUMMARY_COLUMNS
 from tgmm.errors import UserError, unknown_name
-from tgmm.figures.labels import HorizontalAxis, shift_axis, shift_text
-from tgmm.figures.style import method_style
+from tgmm.figures.style import HorizontalAxis, method_style, shift_axis, shift_text
 
 SUMMARY = tuple(SUMMARY_COLUMNS)
 GRID = ["method", "d", "K", "N", "shift", "shift_value"]

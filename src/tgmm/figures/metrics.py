@@ -21,10 +21,9 @@ from tgmm.figures.data import (
     select_summary,
     split_family,
 )
-from tgmm.figures.labels import AXES, HorizontalAxis, axis_of, metric_text, shift_axis, shift_text
 from tgmm.figures.layout import Layout, axes_width, grid_layout, method_legend
 from tgmm.figures.panels import MetricPanels, Panel, marker_notes
-from tgmm.figures.style import method_style
+from tgmm.figures.style import AXES, HorizontalAxis, axis_of, method_style, metric_text, shift_axis, shift_text
 
 MEANS = "mean over tasks with a 95 % bootstrap interval"
 

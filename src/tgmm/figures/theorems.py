@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,7 +18,6 @@ from tgmm.columns import reads
 from tgmm.errors import UserError
 from tgmm.figures.layout import Legend, grid_layout, plain_numbers
 from tgmm.figures.style import FILLED, INK, NEUTRAL, SERIES, SERIES_MARKERS, VERMILION
-from tgmm.theory.report import fitted_slope
 
 EM_COLUMNS = ("mixtures", "d", "K", "L", "W", "copies", "exact", "N", "n_tasks", "seed", "median", "largest")
 POWER_COLUMNS = ("measure", "method", "d", "K", "iteration", "N", "n_tasks", "seed", "median", "largest")
@@ -210,3 +210,22 @@ def caption_theorem_power(settings: dict) -> str:
         "Left: one block against the map that it stands for on random tensors, with the offset and extra token and "
         "without them. Right: distance to a component of orthogonally decomposable tensors, by iteration."
     )
+
+
+ROUNDING = 1e-12  # differences up to this are rounding
+
+
+def fitted_slope(measurements: pd.DataFrame, smallest_width: int = 1024) -> float:
+    """The slope of log(difference) in log W, by least squares with a level of its own for every cell.
+
+    The difference is the median over tasks; cells where it is rounding at any width (the start is already EM's fixed
+    point) are left out, and so are narrower networks, where terms of higher order still count. NaN if fewer than two
+    widths remain.
+    """
+    rows = measurements[~measurements["exact"] & (measurements["W"] >= smallest_width)]
+    table = rows.pivot(index=["mixtures", "d", "K", "L", "copies"], columns="W", values="median")
+    table = table[(table > ROUNDING).all(axis=1)]
+    if table.shape[1] < 2 or table.empty:
+        return math.nan
+    widths, levels = np.log(table.columns.to_numpy(dtype=float)), np.log(table.to_numpy()).mean(axis=0)
+    return float(np.polyfit(widths, levels, 1)[0])

@@ -16,7 +16,7 @@ from tgmm.errors import UserError
 from tgmm.figures.data import fill, split_family, untrained_note
 from tgmm.figures.layout import Legend, grid_layout, in_columns, label_log_axis, legend_handle, legend_of
 from tgmm.figures.style import FILLED, INK, OPEN, ORACLE, MethodStyle, method_style
-from tgmm.train.history import HISTORY_COLUMNS, still_learning, validations
+from tgmm.train.status import HISTORY_COLUMNS, still_learning, validations
 
 SCALE_COLUMNS = (*HISTORY_COLUMNS, "parameters", "flops", "width", "blocks")
 LEARNING = "still learning"

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from tgmm.counter_random import inverse_normal_cdf, random_uniform
 from tgmm.errors import UserError, unknown_name
-from tgmm.methods.base import FitResult
-from tgmm.methods.threads import one_thread
+from tgmm.methods.base import FitResult, one_thread
 from tgmm.mixture import Mixture
 from tgmm.tasks.sampler import STREAM_INITIAL
 

@@ -17,6 +17,9 @@ from tgmm.settings import Settings
 if TYPE_CHECKING:
     from torch import nn
 
+LOSSES = ("matched", "sorted", "likelihood", "both")
+
+
 Positive = Annotated[int, Field(ge=1, le=10_000)]
 # Settings of networks that have left, at the values at which they did nothing: records of earlier versions have them.
 REMOVED = {"feedback": False, "data_attention": False, "positions": 1024}
@@ -209,7 +212,7 @@ class Mamba2CausalNetwork(NetworkSettings, Mamba2Size):
     kind: Literal["mamba2-causal"] = "mamba2-causal"
 
     def build(self) -> nn.Module:
-        from tgmm.models.mamba import MambaNetwork
+        from tgmm.models.encoder import MambaNetwork
 
         return MambaNetwork(self)
 
@@ -230,7 +233,7 @@ class Mamba2Network(NetworkSettings, Mamba2Size):
         return self
 
     def build(self) -> nn.Module:
-        from tgmm.models.mamba import MambaNetwork
+        from tgmm.models.encoder import MambaNetwork
 
         return MambaNetwork(self)
 

@@ -100,7 +100,7 @@ def _recording(network: nn.Module) -> Iterator[tuple[list[Tensor], list[Tensor],
 
 
 def _record_attention(attention: CrossAttention, into: list[Tensor]):
-    return attention.register_forward_pre_hook(lambda module, inputs: into.append(module.probabilities(*inputs[:3])))
+    return attention.register_forward_pre_hook(lambda module, inputs: into.append(module.probabilities(*inputs)))
 
 
 def _join(traces: list[Trace]) -> Trace:

@@ -7,9 +7,8 @@ import pandas as pd
 from tgmm.columns import reads
 from tgmm.errors import UserError
 from tgmm.figures.data import FAILED, GAP, OK, failure_reasons, provenance, select_summary
-from tgmm.figures.labels import SHIFT_TEXTS, metric_text
-from tgmm.figures.labels import write_number as write_value
-from tgmm.figures.style import is_floor, method_style
+from tgmm.figures.style import SHIFT_TEXTS, is_floor, method_style, metric_text
+from tgmm.figures.style import write_number as write_value
 from tgmm.tables.render import Cell, WideTable, write_number, write_percent
 
 # The columns that name a cell, and their heads, in the order of a wide table's heads.

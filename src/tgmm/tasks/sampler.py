@@ -14,7 +14,7 @@ from torch import Tensor
 from tgmm.counter_random import inverse_normal_cdf, random_normal, random_uniform, random_words, softplus
 from tgmm.errors import UserError, unknown_name
 from tgmm.mixture import Mixture
-from tgmm.tasks.feasible import COSINE_LIMIT, check_feasible
+from tgmm.tasks.shifts import COSINE_LIMIT, check_feasible
 
 MEAN_RANGE = 5.0
 WEIGHT_RANGE = (0.2, 0.8)
@@ -60,7 +60,7 @@ def sample_mixtures(
     ------
     UserError
         For a covariance that is neither, K or d below one, and means that are hardly ever far enough apart in
-        direction (see :func:`tgmm.tasks.feasible.check_feasible`).
+        direction (see :func:`tgmm.tasks.shifts.check_feasible`).
     """
     if covariance not in COVARIANCES:
         raise unknown_name("covariance", covariance, COVARIANCES)

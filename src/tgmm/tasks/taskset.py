@@ -27,9 +27,8 @@ from tgmm.errors import UserError
 from tgmm.files import SafetensorsHeader, read_safetensors_header, write_atomically
 from tgmm.mixture import Mixture
 from tgmm.settings import Settings
-from tgmm.tasks.feasible import MOST_COMPONENTS
 from tgmm.tasks.sampler import COVARIANCES, sample_mixtures, sample_points
-from tgmm.tasks.shifts import Shift, ShiftValues
+from tgmm.tasks.shifts import MOST_COMPONENTS, Shift, ShiftValues
 
 FORMAT = 2
 METADATA_KEY = "taskset"  # one key only: safetensors writes several in random order

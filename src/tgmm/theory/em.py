@@ -35,9 +35,8 @@ import torch
 from torch import Tensor
 
 from tgmm.errors import UserError, unknown_name
-from tgmm.methods.em import run_em_steps
-from tgmm.methods.initial import kmeans_plus_plus_start
-from tgmm.methods.threads import one_thread
+from tgmm.methods.base import one_thread
+from tgmm.methods.em import kmeans_plus_plus_start, run_em_steps
 from tgmm.mixture import Mixture, concatenate
 from tgmm.tasks.sampler import MEAN_RANGE, sample_mixtures, sample_points
 from tgmm.theory.blocks import (

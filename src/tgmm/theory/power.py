@@ -15,7 +15,7 @@ network. Everything else is the same for both, so whatever differs is the networ
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from tgmm.errors import UserError
-from tgmm.methods.threads import one_thread
+from tgmm.methods.base import one_thread
 from tgmm.mixture import Mixture
 from tgmm.tasks.sampler import sample_mixtures, sample_points
 from tgmm.theory.blocks import Attention, Block, HiddenUnits, Perceptron, SlotNorm, Transformer
@@ -400,3 +400,43 @@ def _spectral_estimates(
 
 def _statistics(values: Tensor) -> dict[str, float]:
     return {"median": values.median().item(), "largest": values.max().item()}
+
+
+UNITS = 64  # hidden units for each square and logarithm in the networks whose sizes are listed
+
+
+def network_sizes(
+    dimensions: Iterable[int] = (2, 8, 32), component_counts: Iterable[int] = (2, 5),
+    steps: Iterable[int] = (1, 5), units: int = UNITS,
+) -> pd.DataFrame:  # fmt: skip
+    """Sizes of both theorems' networks, one row each.
+
+    Theorem 1's networks have ``units`` hidden units for each square and logarithm, so that all have about the same
+    accuracy. Columns: theorem, d, K, L (steps), layers, layers_claimed (2 L; L for Theorem 2), layers_he_2025 (K L, the
+    order of He et al. 2025 for EM), heads (the most of any layer), heads_claimed, token_width, hidden_width, weights,
+    nonzero_weights.
+    """
+    steps = list(steps)
+    rows = [
+        _em_row(dimension, n_components, n_steps, units)
+        for dimension in dimensions
+        for n_components in component_counts
+        for n_steps in steps
+    ]
+    return pd.DataFrame([*rows, *(_power_row(dimension, n_steps) for dimension in dimensions for n_steps in steps)])
+
+
+def _em_row(dimension: int, n_components: int, steps: int, units: int) -> dict:
+    from tgmm.theory.em import build_em_transformer, width_for_units
+
+    network = build_em_transformer(dimension, n_components, steps, width_for_units(dimension, n_components, units))
+    claims = {"layers_claimed": 2 * steps, "layers_he_2025": n_components * steps, "heads_claimed": "O(1)"}
+    return {"theorem": 1, "d": dimension, "K": n_components, "L": steps, **claims, **network.sizes()}
+
+
+def _power_row(dimension: int, steps: int) -> dict:
+    from tgmm.theory.power import build_power_transformer
+
+    claims = {"layers_claimed": steps, "layers_he_2025": pd.NA, "heads_claimed": "d"}
+    network = build_power_transformer(dimension, steps)
+    return {"theorem": 2, "d": dimension, "K": pd.NA, "L": steps, **claims, **network.sizes()}

@@ -27,11 +27,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tgmm.bootstrap import bootstrap_interval
+from tgmm.aggregate import bootstrap_interval
 from tgmm.errors import UserError
-from tgmm.methods.em import EMSettings, estimate_em
-from tgmm.methods.initial import kmeans_plus_plus_start
-from tgmm.methods.threads import one_thread
+from tgmm.methods.base import one_thread
+from tgmm.methods.em import EMSettings, estimate_em, kmeans_plus_plus_start
 from tgmm.metrics import match, mean_error, weight_cross_entropy, weight_error
 from tgmm.mixture import Mixture, concatenate, log_joint
 from tgmm.tasks.sampler import (

@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from tgmm.loss_kinds import LOSSES
-from tgmm.models.settings import NETWORK_KINDS, AnyNetwork, Positive, without_removed
+from tgmm.models.settings import LOSSES, NETWORK_KINDS, AnyNetwork, Positive, without_removed
 from tgmm.settings import Settings
 from tgmm.versions import version
 

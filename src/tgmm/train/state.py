@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tgmm.errors import UserError
-from tgmm.files import write_atomically
-from tgmm.locks import FileLock
+from tgmm.files import FileLock, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from tgmm.train.optimizer import Optimizer
     from tgmm.train.progress import InterruptRequest
+    from tgmm.train.step import Optimizer
 
 NAME = re.compile(r"state-(\d{9})-([0-9a-f]{16})\.safetensors")
 KEPT = 2

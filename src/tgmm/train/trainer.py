@@ -21,14 +21,12 @@ from tgmm.methods.em import EMSettings, estimate_em
 from tgmm.methods.transformer import estimate_tgmm
 from tgmm.metrics import l2_error
 from tgmm.mixture import Mixture
-from tgmm.models.estimate import count_parameters
 from tgmm.tasks.sampler import sample_mixtures, sample_points
 from tgmm.tasks.stream import Axes, TaskBatch, TaskStream
-from tgmm.train.optimizer import Optimizer
 from tgmm.train.progress import InterruptRequest, TrainingProgress
 from tgmm.train.settings import MEAN_LENGTH, TrainingSettings
 from tgmm.train.state import TrainingRecord, restore_state, save_state
-from tgmm.train.step import SUMS, RecordedStep, TrainingStep
+from tgmm.train.step import SUMS, Optimizer, RecordedStep, TrainingStep
 
 HISTORY_ROWS = 200
 STATE_SECONDS = 60.0
@@ -240,3 +238,8 @@ class ValidationSet:
             count: l2_error(estimate_tgmm(network, tasks.points, count, em_steps).mixture, tasks.truth).mean().item()
             for count, tasks in self.tasks.items()
         }
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trained numbers."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
