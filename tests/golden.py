@@ -206,13 +206,13 @@ def run_ablation_part() -> Numbers:
 
 def run_figures() -> Numbers:
     """The numbers that every line and bar of a figure of scores, of training and of theorems shows."""
-    from synthetic_scores import history, write_theory
+    from synthetic_scores import history, trained_on, write_theory
     from tgmm.figures import metrics, style, theorems, training
 
     families = ["isotropic-d2-n128-components", "isotropic-d8-n128-matched"]
     asked = {
         "taskset": "effectiveness", "metric": "l2_error", "methods": ["em", "tgmm-components", "em-oracle"],
-        "scale": "laptop", "families": families, "seed": 5,
+        "scale": "laptop", "families": families, "seed": 5, "trained_on": trained_on(families),
     }  # fmt: skip
     with style.applied(), tempfile.TemporaryDirectory() as folder:
         tables = {family: history(family) for family in families}

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tgmm.aggregate import SCORE_COLUMNS
-from tgmm.figures.probes import COLUMNS as PROBE_COLUMNS
+from tgmm.columns import PROBE_COLUMNS
 
 DIMENSIONS = (2, 8, 32, 128)
 COMPONENTS = (2, 3, 4, 5)
@@ -118,6 +118,15 @@ def write_scores(folder: Path, methods=tuple(METHODS), **options) -> list[Path]:
         method_scores(method, **options).to_parquet(path, index=False)
         paths.append(path)
     return paths
+
+
+def trained_on(families) -> dict[str, dict]:
+    """What the study says of families of these names."""
+    parts = {family: family.split("-", 3) for family in families}
+    return {
+        family: {"covariance": covariance, "d": int(d[1:]), "N": int(N[1:]), "recipe": recipe}
+        for family, (covariance, d, N, recipe) in parts.items()
+    }
 
 
 def history(family: str, rows: int = 200) -> pd.DataFrame:

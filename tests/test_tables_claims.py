@@ -480,9 +480,6 @@ def test_bad_input_is_refused_in_one_line():
     without = {key: table for key, table in HISTORIES.items() if key != "isotropic-d2-tgmm-matched"}
     lacking = WORLD[WORLD["metric"] != over("l2_error", "em")]
     for call, message in [
-        (lambda: verdicts(WORLD, tasksets={"effectivness": "main"}), "did you mean 'effectiveness'"),
-        (lambda: verdicts(WORLD, required_d=[8]), "must map"),
-        (lambda: verdicts(WORLD, recipes={"transformr": {}}), "did you mean 'transformer'"),
         (lambda: verdicts(pd.concat([WORLD, WORLD.iloc[:1]])), "several rows for method 'em' at d=2, K=2"),
         (lambda: verdicts(WORLD, without), "no training history was given for family 'isotropic-d2-tgmm-matched'"),
         (lambda: verdicts(lacking), "no comparison of 'tgmm-reference' with 'em' at d=2, K=3"),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tgmm.errors import UserError, unknown_name
+from tgmm.errors import UserError, refuse_unknown
 from tgmm.files import FileLock
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -65,8 +65,7 @@ def resolve_device(device: str = "auto") -> str:
     ------
     UserError : an unknown name, or no GPU where one is insisted on.
     """
-    if device not in DEVICES:
-        raise unknown_name("device", device, DEVICES)
+    refuse_unknown("device", device, DEVICES)
     if device == "cpu":
         return "cpu"
     import torch
@@ -93,8 +92,7 @@ def lease_device(device: str = "auto") -> Iterator[str]:
     ------
     UserError : an unknown device.
     """
-    if device not in DEVICES:
-        raise unknown_name("device", device, DEVICES)
+    refuse_unknown("device", device, DEVICES)
     chosen = "CUDA_VISIBLE_DEVICES" in os.environ or "SLURM_JOB_ID" in os.environ
     if device == "cpu" or chosen or not count_gpus():
         yield resolve_device(device)

@@ -27,3 +27,10 @@ def unknown_name(kind: str, name: object, choices: Iterable[object]) -> UserErro
     nearest = difflib.get_close_matches(str(name), valid, n=1)
     hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
     return UserError(f"unknown {kind} '{name}'{hint} (valid: {', '.join(valid)})")
+
+
+def refuse_unknown(kind: str, name: object, choices: Iterable[object]) -> None:
+    """Raise :func:`unknown_name` unless the name is among the choices."""
+    choices = list(choices)
+    if name not in choices:
+        raise unknown_name(kind, name, choices)

@@ -35,7 +35,7 @@ ITEM_SIZES = {
 }  # fmt: skip
 
 
-# --- writing ---------------------------------------------------------------------------------------------------------
+# --- reading and writing ----------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -105,6 +105,16 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write indented JSON with a final newline; NaN and infinity are refused (JSON has neither)."""
     write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path, advice: str = "") -> Any:
+    """The content of a JSON file; a `UserError` with the path, and the advice, where it cannot be read."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}){advice}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON ({' '.join(str(error).split())}){advice}") from error
 
 
 def _failed_write(error: BaseException | None) -> OSError | None:

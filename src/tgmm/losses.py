@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tgmm.errors import unknown_name
+from tgmm.errors import refuse_unknown
 from tgmm.metrics import best_permutation, pairwise_errors
 from tgmm.mixture import LogEstimate, Mixture, component_log_densities, component_mask, concatenate
 from tgmm.models.settings import LOSSES
@@ -89,8 +89,7 @@ def loss_terms(
         (1/K) sum_k |mean_k - truth_k|^2 / d, -sum_k truth_k log weight_k, the standard deviations' squared error as the
         means' (zero for isotropic tasks), and -(1/N) sum_n log p(x_n) / d.
     """
-    if kind not in LOSSES:
-        raise unknown_name("loss", kind, LOSSES)
+    refuse_unknown("loss", kind, LOSSES)
     unused = component_mask(n_components, truth.n_components)
     zero = torch.zeros(len(estimate.means), dtype=estimate.means.dtype, device=estimate.means.device)
     likelihood = _negative_log_likelihood(estimate, points) if kind in FITTING else zero

@@ -12,8 +12,8 @@ from torch.testing import assert_close
 
 from tgmm.aggregate import read_table
 from tgmm.cli.compute import probe
+from tgmm.columns import PICTURE_COLUMNS, PROBE_COLUMNS
 from tgmm.errors import UserError
-from tgmm.figures.probes import COLUMNS
 from tgmm.methods.em import run_em_steps
 from tgmm.metrics import best_permutation, l2_error, pairwise_errors
 from tgmm.mixture import Mixture, responsibilities
@@ -217,7 +217,7 @@ def test_untrained_weights_are_those_that_training_begins_from(tmp_path):
 
 def test_the_table_is_whole_and_reproducible(model, measured):
     table, _ = measured
-    assert tuple(table.columns) == measure.COLUMNS
+    assert tuple(table.columns) == PROBE_COLUMNS
     assert not table[[*measure.STATISTICS, "layer", "K"]].isna().any().any()
     assert (table["n_tasks"] == 8).all()
     keys = ["quantity", "variant", "reference", "layer", "head", "K"]
@@ -252,7 +252,7 @@ def test_attention_equal_to_the_responsibilities_correlates_fully(measured):
 def test_the_picture_shows_the_task_of_median_error(measured):
     table, tests = measured
     rows = measure.picture_table(tests, table, SETTINGS)
-    assert tuple(rows.columns) == measure.PICTURE_COLUMNS
+    assert tuple(rows.columns) == PICTURE_COLUMNS
     assert rows["part"].value_counts().to_dict() == {"point": 48, "em": 12, "network": 9, "truth": 3}
     errors = l2_error(tests[1].estimates[-1], tests[1].truth).sort().values
     assert rows["l2_error"].iloc[0] == errors[4]
@@ -269,6 +269,6 @@ def test_the_picture_shows_the_task_of_median_error(measured):
 def test_the_command_writes_both_files(model, tmp_path):
     out, image = tmp_path / "probes.csv", tmp_path / "picture.parquet"
     probe(FAMILY, model, out, image, settings=json.dumps(SETTINGS))
-    assert tuple(read_table(out, COLUMNS).columns) == COLUMNS
+    assert tuple(read_table(out, PROBE_COLUMNS).columns) == PROBE_COLUMNS
     assert read_table(out, ["best"])["best"].dtype == bool
-    assert tuple(pd.read_parquet(image).columns) == measure.PICTURE_COLUMNS
+    assert tuple(pd.read_parquet(image).columns) == PICTURE_COLUMNS

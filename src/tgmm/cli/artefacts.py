@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from tgmm.cli.common import ConfigOption, ScaleOption, SettingsOption, load_settings, resolve_settings
-from tgmm.errors import UserError, unknown_name
+from tgmm.errors import UserError, refuse_unknown
 from tgmm.figures.style import STYLES, is_level, method_style
 from tgmm.files import write_atomically
 from tgmm.tables.render import write_number, write_percent
@@ -182,8 +182,7 @@ def _chosen(tables: list[HeadlineTable], names: list[str]) -> list[HeadlineTable
     """Return the tables of the named task sets, in this order; all where none is named."""
     known = {table.taskset: table for table in tables}
     for name in names:
-        if name not in known:
-            raise unknown_name("task set", name, known)
+        refuse_unknown("task set", name, known)
     return [known[name] for name in names] or tables
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tgmm.cli.common import write_table
-from tgmm.errors import UserError, unknown_name
+from tgmm.errors import UserError, refuse_unknown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,8 +87,7 @@ def measure(
     from tgmm.theory.power import measure_power, network_sizes
     from tgmm.theory.sorted_floor import measure_sorted_floor
 
-    if what not in MEASUREMENTS:
-        raise unknown_name("measurement", what, MEASUREMENTS)
+    refuse_unknown("measurement", what, MEASUREMENTS)
     measurements = {
         "em": lambda: measure_em(widths=_whole_numbers("--widths", widths), n_tasks=tasks, seed=seed),
         "power": lambda: measure_power(n_tasks=tasks, seed=seed),

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tgmm.columns import ORACLE
-from tgmm.errors import unknown_name
+from tgmm.errors import refuse_unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,11 +164,6 @@ def _readable(method: str) -> str:
     return " ".join([head, *rest])
 
 
-def is_oracle(method: str) -> bool:
-    """Return whether the method is EM from the truth, the floor of likelihood methods."""
-    return method == ORACLE
-
-
 def is_floor(method: str) -> bool:
     """Return whether the method is a bound from below rather than a competitor."""
     return method in (ORACLE, "bayes")
@@ -194,6 +189,7 @@ class MetricText:
 
     Attributes
     ----------
+    head : of a column of a table.
     name : for running text.
     label : of an axis; may hold mathtext.
     scale : of its axis: "log", "linear" or "symlog".
@@ -201,6 +197,7 @@ class MetricText:
     lines : the axis label in lines, for a low panel where ``label`` itself would break badly.
     """
 
+    head: str
     name: str
     label: str
     scale: str = "log"
@@ -219,51 +216,50 @@ class MetricText:
 
 
 METRIC_TEXTS = {
-    "l2_error": MetricText("ℓ2-error", r"$\ell_2$-error"),
+    "l2_error": MetricText("ℓ2-error", "ℓ2-error", r"$\ell_2$-error"),
     "l2_error_reference": MetricText(
-        "ℓ2-error as the reference code computes it",
-        r"$\ell_2$-error, reference evaluator",
+        "ℓ2-error, reference", "ℓ2-error as the reference code computes it", r"$\ell_2$-error, reference evaluator",
         lines="$\\ell_2$-error,\nreference evaluator",
     ),
-    "mean_error": MetricText("error of the means", "error of the means"),
-    "weight_error": MetricText("error of the weights", "error of the weights"),
-    "scale_error": MetricText("error of the scales", "error of the scales"),
-    "weight_cross_entropy": MetricText("cross-entropy of the weights", "cross-entropy of the weights", "linear"),
-    "accuracy": MetricText("clustering accuracy", "clustering accuracy", "linear", less_is_better=False),
-    "log_likelihood": MetricText("log-likelihood a point", "log-likelihood a point", "linear", less_is_better=False),
+    "mean_error": MetricText("means", "error of the means", "error of the means"),
+    "weight_error": MetricText("weights", "error of the weights", "error of the weights"),
+    "scale_error": MetricText("scales", "error of the scales", "error of the scales"),
+    "weight_cross_entropy": MetricText(
+        "cross-entropy", "cross-entropy of the weights", "cross-entropy of the weights", "linear"
+    ),
+    "accuracy": MetricText("accuracy", "clustering accuracy", "clustering accuracy", "linear", False),
+    "log_likelihood": MetricText(
+        "log-likelihood", "log-likelihood a point", "log-likelihood a point", "linear", False
+    ),
     "log_likelihood_heldout": MetricText(
-        "held-out log-likelihood a point", "held-out log-likelihood a point", "linear", less_is_better=False
+        "held out", "held-out log-likelihood a point", "held-out log-likelihood a point", "linear", False
     ),
     "log_likelihood_deficit": MetricText(
-        "log-likelihood a point below the oracle's, in sample (nats)",
-        "log-likelihood below the oracle's, in sample (nats a point)",
-        "symlog",
+        "below oracle", "log-likelihood a point below the oracle's, in sample (nats)",
+        "log-likelihood below the oracle's, in sample (nats a point)", "symlog",
         lines="in-sample log-lik.\nbelow the oracle's\n(nats a point)",
     ),
     "log_likelihood_heldout_deficit": MetricText(
-        "held-out log-likelihood a point below the oracle's (nats)",
-        "held-out log-likelihood below the oracle's (nats a point)",
-        "symlog",
+        "held out, below oracle", "held-out log-likelihood a point below the oracle's (nats)",
+        "held-out log-likelihood below the oracle's (nats a point)", "symlog",
         lines="held-out log-lik.\nbelow the oracle's\n(nats a point)",
     ),
     "log_likelihood_reference": MetricText(
-        "log-likelihood as the reference code computes it",
-        "log-likelihood, reference evaluator",
-        "linear",
-        less_is_better=False,
+        "log-likelihood, reference", "log-likelihood as the reference code computes it",
+        "log-likelihood, reference evaluator", "linear", False,
     ),
     "dropped_reference": MetricText(
-        "share of tasks that the reference evaluator drops", "share of tasks dropped by the reference", "linear"
+        "dropped, reference", "share of tasks that the reference evaluator drops",
+        "share of tasks dropped by the reference", "linear",
     ),
-    "seconds": MetricText("seconds a task", "seconds a task"),
-    "iterations": MetricText("iterations a task", "iterations a task"),
-}
+    "seconds": MetricText("seconds", "seconds a task", "seconds a task"),
+    "iterations": MetricText("iterations", "iterations a task", "iterations a task"),
+}  # fmt: skip
 
 
 def metric_text(metric: str) -> MetricText:
     """Return the metric's texts; refuse an unknown metric with the nearest valid one."""
-    if metric not in METRIC_TEXTS:
-        raise unknown_name("metric", metric, METRIC_TEXTS)
+    refuse_unknown("metric", metric, METRIC_TEXTS)
     return METRIC_TEXTS[metric]
 
 
@@ -361,8 +357,7 @@ AXES = {
 
 def axis_of(column: str, rows: pd.DataFrame) -> HorizontalAxis:
     """Return the axis of a column of ``AXES``; that of a shift is the one of the rows' kind of shift."""
-    if column not in AXES:
-        raise unknown_name("axis", column, AXES)
+    refuse_unknown("axis", column, AXES)
     return shift_axis(rows["shift"].iloc[0]) if column == "shift_value" else AXES[column]
 
 

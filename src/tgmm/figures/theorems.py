@@ -29,6 +29,7 @@ PANEL_HEIGHT = 2.0
 LINES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 MAIN_WIDTH = 2048
 LEVEL = 1e-4
+SMALLEST_WIDTH = 1024  # of the fit: narrower networks have terms of higher order
 FLOOR = 1e-9  # EM that has come to its fixed point in double precision differs by rounding only: not shown
 
 
@@ -215,14 +216,13 @@ def caption_theorem_power(settings: dict) -> str:
 ROUNDING = 1e-12  # differences up to this are rounding
 
 
-def fitted_slope(measurements: pd.DataFrame, smallest_width: int = 1024) -> float:
+def fitted_slope(measurements: pd.DataFrame) -> float:
     """The slope of log(difference) in log W, by least squares with a level of its own for every cell.
 
     The difference is the median over tasks; cells where it is rounding at any width (the start is already EM's fixed
-    point) are left out, and so are narrower networks, where terms of higher order still count. NaN if fewer than two
-    widths remain.
+    point) are left out. NaN if fewer than two widths remain.
     """
-    rows = measurements[~measurements["exact"] & (measurements["W"] >= smallest_width)]
+    rows = measurements[~measurements["exact"] & (measurements["W"] >= SMALLEST_WIDTH)]
     table = rows.pivot(index=["mixtures", "d", "K", "L", "copies"], columns="W", values="median")
     table = table[(table > ROUNDING).all(axis=1)]
     if table.shape[1] < 2 or table.empty:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tgmm.counter_random import inverse_normal_cdf, random_uniform
-from tgmm.errors import UserError, unknown_name
+from tgmm.errors import UserError, refuse_unknown, unknown_name
 from tgmm.methods.base import FitResult, one_thread
 from tgmm.mixture import LOG_2PI, Mixture, concatenate
 from tgmm.tasks.sampler import COVARIANCES, STREAM_INITIAL
@@ -328,8 +328,7 @@ def start_mixtures(
     UserError
         For an unknown start or covariance, or a missing or unfit truth.
     """
-    if covariance not in COVARIANCES:
-        raise unknown_name("covariance", covariance, COVARIANCES)
+    refuse_unknown("covariance", covariance, COVARIANCES)
     if start == "normal":
         mixture = normal_start(seed, index, n_components, points.shape[-1], starts)
     elif start == "k-means++":

@@ -54,6 +54,15 @@ class Attention(nn.Module):
         return self.output(mixed.transpose(1, 2).flatten(-2))
 
 
+def self_attention_block(
+    tokens: Tensor, norms: tuple[nn.Module, nn.Module], attention: Attention, mlp: MLP, bias: Tensor | None
+) -> Tensor:
+    """A pre-norm transformer block: tokens (B, M, D) attend to each other, then pass an MLP, both residual."""
+    normed = norms[0](tokens)
+    tokens = tokens + attention(normed, normed, bias)
+    return tokens + mlp(norms[1](tokens))
+
+
 class MLP(nn.Module):
     """Two linear maps, four times as wide between them, around an activation."""
 

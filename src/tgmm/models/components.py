@@ -14,7 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tgmm.mixture import LogEstimate
-from tgmm.models.attention import MASKED, MLP, Attention, GatherAttention, ScatterAttention, component_slots, mask_bias
+from tgmm.models.attention import (
+    MASKED,
+    MLP,
+    Attention,
+    GatherAttention,
+    ScatterAttention,
+    component_slots,
+    mask_bias,
+    self_attention_block,
+)
 from tgmm.models.settings import ComponentsNetwork
 
 EXACT_DIMENSION = 64  # up to here the eigenvectors of the (d, d) second moment are cheap
@@ -98,9 +107,8 @@ class GatherBlock(nn.Module):
         components = components + read
         if self.moments is not None:
             components = components + self.moments(spread, seen)
-        normed = self.mix_norm(components)
-        components = components + self.mix(normed, normed, unused)
-        return components + self.component_mlp(self.component_norm(components))
+        norms = (self.mix_norm, self.component_norm)
+        return self_attention_block(components, norms, self.mix, self.component_mlp, unused)
 
 
 class ScatterBlock(nn.Module):

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from tgmm.errors import UserError
 from tgmm.mixture import LogEstimate
-from tgmm.models.attention import MASKED, MLP, Attention, component_slots
+from tgmm.models.attention import MASKED, MLP, Attention, component_slots, self_attention_block
 from tgmm.models.settings import Mamba2CausalNetwork, Mamba2Network, NetworkSettings
 
 INITIAL_STD = 0.02
@@ -113,9 +113,7 @@ class EncoderBlock(nn.Module):
         self.mlp = MLP(width, gpt2_gelu)
 
     def forward(self, tokens: Tensor, bias: Tensor | None) -> Tensor:
-        normed = self.attention_norm(tokens)
-        tokens = tokens + self.attention(normed, normed, bias)
-        return tokens + self.mlp(self.mlp_norm(tokens))
+        return self_attention_block(tokens, (self.attention_norm, self.mlp_norm), self.attention, self.mlp, bias)
 
 
 class AttentivePooling(nn.Module):

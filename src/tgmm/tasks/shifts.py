@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from tgmm.errors import UserError, unknown_name
+from tgmm.errors import UserError, refuse_unknown
 from tgmm.settings import Settings, several
 
 SHIFTS = ("none", "mean", "smallest-weight", "location", "scale", "student-t", "outliers", "wrong-k")
@@ -49,8 +49,7 @@ class Shift:
     filter: str = "before"
 
     def __post_init__(self) -> None:
-        if self.filter not in FILTERS:
-            raise unknown_name("filter", self.filter, FILTERS)
+        refuse_unknown("filter", self.filter, FILTERS)
         refuse_value(self.kind, self.value)
 
     @property
@@ -94,8 +93,7 @@ class ShiftValues(Settings):
 
 def refuse_value(kind: str, value: float) -> None:
     """Raise a `UserError` unless the kind of shift is known and the value makes sense for it."""
-    if kind not in SHIFTS:
-        raise unknown_name("kind of shift", kind, SHIFTS)
+    refuse_unknown("kind of shift", kind, SHIFTS)
     if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         raise UserError(f"shift '{kind}': {value!r} is not a number")
     whole = math.isfinite(value) and value == int(value)

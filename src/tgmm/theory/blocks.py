@@ -11,6 +11,7 @@ instrument, show by their absence of error that nothing else in the construction
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -95,10 +96,20 @@ class Block(nn.Module):
         return tokens + self.perceptron(tokens)
 
 
+class Layout:
+    """The channels of a token: ranges one after the other, each an attribute under its name, ``width`` in all."""
+
+    def __init__(self, **sizes: int) -> None:
+        ends = list(itertools.accumulate(sizes.values()))
+        self.width = ends[-1]
+        for (name, size), end in zip(sizes.items(), ends, strict=True):
+            setattr(self, name, range(end - size, end))
+
+
 class Transformer(nn.Sequential):
     """Blocks one after the other, with the token layout that its weights were constructed for."""
 
-    def __init__(self, blocks: list[Block], layout: object) -> None:
+    def __init__(self, blocks: list[Block], layout: Layout) -> None:
         super().__init__(*blocks)
         self.layout = layout
 
@@ -215,11 +226,11 @@ class HiddenUnits:
             flipped = ({channel: sign * factor for channel, factor in part.items()} for part in (reads, adds))
             self.add(*flipped)
 
-    def add_map(self, function: PiecewiseLinear, reads: dict[int, float], channel: int, bias: float = 0.0) -> None:
-        """The units of a piecewise-linear map of z = ``reads`` . token + bias, added to ``channel``."""
+    def add_map(self, function: PiecewiseLinear, reads: dict[int, float], channel: int) -> None:
+        """The units of a piecewise-linear map of z = ``reads`` . token, added to ``channel``."""
         rows = function.signs[:, None] * self._row(reads)
         outputs = function.coefficients[:, None] * self._row({channel: 1.0})
-        self.groups[RELU].append((rows, function.signs * (bias - function.knots), outputs))
+        self.groups[RELU].append((rows, -function.signs * function.knots, outputs))
 
     def count(self) -> int:
         """How many units there are."""

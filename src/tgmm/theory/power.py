@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import pandas as pd
 import torch
@@ -26,7 +25,7 @@ from tgmm.errors import UserError
 from tgmm.methods.base import one_thread
 from tgmm.mixture import Mixture
 from tgmm.tasks.sampler import sample_mixtures, sample_points
-from tgmm.theory.blocks import Attention, Block, HiddenUnits, Perceptron, SlotNorm, Transformer
+from tgmm.theory.blocks import Attention, Block, HiddenUnits, Layout, Perceptron, SlotNorm, Transformer
 from tgmm.theory.em import largest_differences
 
 PowerIteration = Callable[[Tensor, Tensor], Tensor]
@@ -39,45 +38,20 @@ SPECTRAL_CELLS = ((8, 2), (8, 3), (8, 5))
 SPECTRAL_POINTS = 2048
 
 
-@dataclass(frozen=True)
-class PowerLayout:
-    """Channels of a token, as ranges, for tensors (d, d, d)."""
+class PowerLayout(Layout):
+    """Channels of a token for tensors (d, d, d).
 
-    dimension: int
+    Attributes
+    ----------
+    slice : T[:, j, :], row by row.
+    vector : v, in every token; new_vector : scratch, T(I, v, v).
+    label : the unit vector e_j; zero in the extra token.
+    scalars : v_j, then the constant one.
+    """
 
-    @property
-    def slice(self) -> range:
-        """T[:, j, :], row by row."""
-        return range(self.dimension**2)
-
-    def _range(self, n_vectors: int, size: int) -> range:
-        start = self.dimension**2 + n_vectors * self.dimension
-        return range(start, start + size)
-
-    @property
-    def vector(self) -> range:
-        """v, in every token."""
-        return self._range(0, self.dimension)
-
-    @property
-    def new_vector(self) -> range:
-        """Scratch: T(I, v, v)."""
-        return self._range(1, self.dimension)
-
-    @property
-    def label(self) -> range:
-        """The unit vector e_j; zero in the extra token."""
-        return self._range(2, self.dimension)
-
-    @property
-    def scalars(self) -> range:
-        """v_j, then the constant one."""
-        return self._range(3, 2)
-
-    @property
-    def width(self) -> int:
-        """Channels of a token, d^2 + 3 d + 2."""
-        return self.scalars.stop
+    def __init__(self, dimension: int) -> None:
+        super().__init__(slice=dimension**2, vector=dimension, new_vector=dimension, label=dimension, scalars=2)
+        self.dimension = dimension
 
 
 def build_power_transformer(

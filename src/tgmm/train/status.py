@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 STATES = ("training", "damaged", "stopped", "finished", "queued")
 ERRORS = ("validation_l2_error", "validation_l2_error_oracle")
 SPEED_SECONDS = 60.0  # of training, at least, over which the speed is averaged
-DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, OSError)
+DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, OSError, UserError)
 
 
 @dataclass(frozen=True)
