@@ -73,11 +73,8 @@ def reads(
 ) -> Callable[[Callable], Callable]:
     """Say which columns a function that draws an artefact needs, in attributes of the function.
 
-    Parameters
-    ----------
-    summary : of the summary of the scores, or of the measurement that takes its place.
-    tables : of each further table.
-    written : those that a table writes to its CSV file.
+    They are those of the summary of the scores (or of the measurement in its place), of each further table, and those
+    that a table writes to its CSV file.
     """
 
     def mark(function: Callable) -> Callable:

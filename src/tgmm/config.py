@@ -257,16 +257,10 @@ def _one_line(error: Exception) -> str:
 
 
 def merge_config(values: Mapping, root: str | Path = ".") -> Config:
-    """config.yaml with any overrides, merged with the sizes of its scale; types and limits are checked.
+    """config.yaml with any overrides, merged with the sizes of its scale in ``root/workflow``; types and limits
+    checked.
 
-    Parameters
-    ----------
-    values : the content of config.yaml with any overrides.
-    root : the folder that holds `workflow/`.
-
-    Raises
-    ------
-    UserError : one line with the key, what is wrong and what would be right.
+    A mistake is a `UserError`, one line with the key, what is wrong and what would be right.
     """
     root, values = Path(root), _plain(values)
     for key in values:

@@ -46,9 +46,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Raises
     ------
-    UserError
-        When ``path`` is a folder, a device or anything else but a regular file, when its folder cannot be written or
-        when the disk is full. Whatever stood at ``path`` before is untouched.
+    UserError : when ``path`` is a folder, a device or anything else but a regular file, when its folder cannot be
+        written or when the disk is full. Whatever stood at ``path`` before is untouched.
     """
     path = Path(path)
     temporary: Path | None = None
@@ -79,10 +78,8 @@ def regular_target(path: Path) -> Path:
 
     Raises
     ------
-    UserError
-        For a folder, a device, a named pipe or a socket: replacing it would destroy it.
-    OSError
-        Where the path cannot be followed: a loop of links, a file in place of a folder, a name that is too long.
+    UserError : for a folder, a device, a named pipe or a socket: replacing it would destroy it.
+    OSError : where the path cannot be followed: a loop of links, a file in place of a folder, a name that is too long.
     """
     try:
         mode = os.stat(path).st_mode
@@ -163,9 +160,8 @@ def read_safetensors_header(path: str | Path) -> SafetensorsHeader:
 
     Raises
     ------
-    UserError
-        One line with the path: the file cannot be read, is no regular file, is cut short or longer than its header
-        says, or has a header above the limits (32 MB, 10,000 tensors).
+    UserError : one line with the path: the file cannot be read, is no regular file, is cut short or longer than its
+        header says, or has a header above the limits (32 MB, 10,000 tensors).
     """
     path = Path(path)
     try:
@@ -215,14 +211,7 @@ def _parse_header(content: bytes, n_bytes: int) -> SafetensorsHeader:
 class FileLock:
     """A lock on a file, which is made if it is not there; the lock is given back when the file is closed.
 
-    Parameters
-    ----------
-    path : the file. Another user's is enough, which can be read but not written.
-    create : make the file if it is missing.
-
-    Raises
-    ------
-    OSError : for a file that cannot be opened.
+    Another user's file is enough, which can be read but not written. One that cannot be opened is an `OSError`.
     """
 
     def __init__(self, path: Path, *, create: bool = True):
@@ -235,14 +224,8 @@ class FileLock:
     def acquire(self, *, shared: bool = False, wait: bool = False) -> bool:
         """Take the lock, or turn the one that is held into this kind; False where another process holds it.
 
-        Parameters
-        ----------
-        shared : several processes may hold a shared lock, none beside an exclusive one.
-        wait : until it is free.
-
-        Raises
-        ------
-        OSError : where the file system knows no locks.
+        Several processes may hold a shared lock, none beside an exclusive one. Where the file system knows no locks, an
+        `OSError`.
         """
         kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:
@@ -289,15 +272,11 @@ _held: list[FileLock] = []
 
 
 def guard_workdir(folder: str | Path = ".snakemake") -> bool:
-    """Remove left-over lock files, then hold the shared lock until the process ends.
+    """Remove left-over lock files of Snakemake, then hold the shared lock until the process ends.
 
-    Parameters
-    ----------
-    folder : Snakemake's own folder in the working directory.
-
-    Returns
-    -------
-    Whether this process was alone. False also where the file system knows no locks; then nothing is removed.
+    Every Snakemake holds a shared lock on a file for as long as it lives, and the kernel drops it however the process
+    ends. So whoever gets it alone knows that Snakemake's own lock files are left-overs. Returns whether this process
+    was alone; False also where the file system knows no locks, and then nothing is removed.
     """
     folder = Path(folder)
     folder.mkdir(exist_ok=True)

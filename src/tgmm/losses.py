@@ -48,14 +48,12 @@ def training_loss(estimates: list[LogEstimate], batch: TaskBatch, kind: str) -> 
 
     Parameters
     ----------
-    estimates : one for every block.
-    batch : the tasks; estimates and truth are padded to the same K.
+    estimates : one for every block; estimates and truth are padded to the same K.
     kind : one of ``tgmm.models.settings.LOSSES``.
 
     Returns
     -------
-    loss : scalar Tensor with gradients.
-    last : LossTerms of the last estimate.
+    The loss, a scalar Tensor with gradients, and the LossTerms of the last estimate.
     """
     tasks = len(batch.points)
     # Estimates in bfloat16 are too coarse to compare with, and do not multiply with points in float32.
@@ -85,9 +83,8 @@ def loss_terms(
 
     Returns
     -------
-    LossTerms
-        (1/K) sum_k |mean_k - truth_k|^2 / d, -sum_k truth_k log weight_k, the standard deviations' squared error as the
-        means' (zero for isotropic tasks), and -(1/N) sum_n log p(x_n) / d.
+    LossTerms : (1/K) sum_k |mean_k - truth_k|^2 / d, -sum_k truth_k log weight_k, the standard deviations' squared
+        error as the means' (zero for isotropic tasks), and -(1/N) sum_n log p(x_n) / d.
     """
     refuse_unknown("loss", kind, LOSSES)
     unused = component_mask(n_components, truth.n_components)

@@ -45,13 +45,8 @@ def merge_parts(parts: list[pd.DataFrame]) -> pd.DataFrame:
 def final_rows(study: pd.DataFrame) -> pd.DataFrame:
     """The last row of every change, dimension and seed, with the ratios of its errors to the baseline's.
 
-    Returns
-    -------
-    Rows of `study` and the columns `ratio`, `ratio_em20`: NaN where one of the two trainings diverged.
-
-    Raises
-    ------
-    UserError : if a change was not compared with a baseline of its dimension and seed.
+    The columns `ratio` and `ratio_em20` are NaN where one of the two trainings diverged. A change without a baseline of
+    its dimension and seed is a `UserError`.
     """
     last = study.groupby(["d", "change", "seed"], sort=False).tail(1)
     base = last[last["change"] == BASELINE].set_index(["d", "seed"])
@@ -68,19 +63,12 @@ def final_rows(study: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare(study: pd.DataFrame, labels: dict[str, str] | None = None) -> pd.DataFrame:
-    """A row for each dimension and change: means over seeds and their ranges, the best change of all first.
+    """A row with `COMPARED` for each dimension and change, the best change of all first.
 
-    Parameters
-    ----------
-    study : rows with `COLUMNS`.
-    labels : what changes are called; without one its name.
-
-    Returns
-    -------
-    Table with `COMPARED`. Errors are means over the seeds, ratios geometric means of the ratios to the baseline's error
-    of the same seed; `_low` and `_high` are the smallest and the largest of a seed. `ratio_over_d` is the geometric
-    mean of `ratio` over the dimensions. The best change, of a dimension or over all, is the one of smallest ratio
-    among those that never diverged.
+    Errors are means over the seeds, ratios geometric means of the ratios to the baseline's error of the same seed;
+    `_low` and `_high` are the smallest and the largest of a seed. `ratio_over_d` is the geometric mean of `ratio` over
+    the dimensions. The best change, of a dimension or over all, is the one of smallest ratio among those that never
+    diverged. ``labels`` says what changes are called; without one its name.
     """
     labels = labels or {}
     final = final_rows(study)

@@ -48,13 +48,9 @@ class ProbePanel:
 
 @reads(summary=PROBE_COLUMNS, tables=PROBE_COLUMNS)
 def draw_probes(measurements: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
-    """Draw eight panels for every family; a colour for each K.
+    """Draw eight panels for every family of the settings (all if they name none), a colour for each K.
 
-    Parameters
-    ----------
-    measurements : rows with ``PROBE_COLUMNS``; not looked at where ``tables`` is given.
-    settings : ``families``, in the order of the figure; all of them if absent.
-    tables : the measurements of each family.
+    ``tables`` holds the measurements of each family; without any they are taken from ``measurements``.
     """
     tables = tables or dict(list(measurements.groupby("family", sort=False)))
     families = settings.get("families") or list(tables)

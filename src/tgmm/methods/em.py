@@ -78,8 +78,7 @@ def estimate_em(
 
     Raises
     ------
-    UserError
-        For settings out of range, no points, fewer points than components, or an unknown start.
+    UserError : for settings out of range, no points, fewer points than components, or an unknown start.
     """
     settings = settings or EMSettings()
     _check(points, n_components, settings, index)
@@ -325,8 +324,7 @@ def start_mixtures(
 
     Raises
     ------
-    UserError
-        For an unknown start or covariance, or a missing or unfit truth.
+    UserError : for an unknown start or covariance, or a missing or unfit truth.
     """
     refuse_unknown("covariance", covariance, COVARIANCES)
     if start == "normal":

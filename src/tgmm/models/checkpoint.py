@@ -53,8 +53,7 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
 
     Raises
     ------
-    UserError
-        For a missing, corrupt or foreign folder: the message names the file and what is wrong with it.
+    UserError : for a missing, corrupt or foreign folder: the message names the file and what is wrong with it.
     """
     record = read_record(folder)
     path = folder / WEIGHTS_FILE

@@ -58,8 +58,7 @@ def trace_network(network: nn.Module, points: Tensor, n_components: int) -> Trac
 
     Raises
     ------
-    UserError
-        For a network without component tokens.
+    UserError : for a network without component tokens.
     """
     if network.settings.kind != "components":
         raise UserError(f"probes need a network of kind 'components'; this one is '{network.settings.kind}'")

@@ -128,14 +128,7 @@ NUMBERS_AT_ONCE = 1 << 21
 def check_feasible(dimension: int, n_components: int) -> None:
     """Refuse tasks whose means would have to be redrawn more than about 10,000 times.
 
-    Parameters
-    ----------
-    dimension, n_components : d and K, both at least 1.
-
-    Raises
-    ------
-    UserError
-        One line with the estimated share of accepted sets of means.
+    The `UserError` gives the estimated share of accepted sets of means.
     """
     if n_components > MOST_COMPONENTS:
         raise UserError(f"K={n_components}: tasks have at most {MOST_COMPONENTS} components")

@@ -27,10 +27,7 @@ LOGARITHM, LOGIT, SQUARE, RELU = KINDS = ("logarithm", "logit", "square", "relu"
 class Attention(nn.Module):
     """Multi-head attention: sum over heads h of output_h . activation(query_h tokens, key_h tokens) . value_h tokens.
 
-    Parameters
-    ----------
-    n_heads, token_width, key_width, value_width : sizes; every weight starts at zero.
-    activation : "softmax" (over the keys) or "relu".
+    The activation is a "softmax" over the keys or "relu"; every weight starts at zero.
     """
 
     def __init__(self, n_heads: int, token_width: int, key_width: int, value_width: int, activation: str) -> None:

@@ -92,17 +92,10 @@ class EMLayout(Layout):
 
 
 def encode(layout: EMLayout, points: Tensor, mixture: Mixture) -> Tensor:
-    """Tokens of points (B, N, d) and of the mixtures that EM starts from, padded with zeros.
+    """Tokens (B, N + C K, width) of points (B, N, d) and of the mixtures that EM starts from; padding is zero.
 
-    Returns
-    -------
-    Tensor (B, N + C K, width) of float64. Components beyond the mixtures' K have weight zero, as have those of the
-    mixtures that are padded themselves.
-
-    Raises
-    ------
-    UserError
-        If the tasks have more dimensions or components than the layout.
+    Components beyond the mixtures' K have weight zero, as have those of mixtures that are padded themselves. Tasks with
+    more dimensions or components than the layout are a `UserError`.
     """
     (n_tasks, n_points, d), n_components = points.shape, mixture.n_components
     if d > layout.dimension or n_components > layout.n_components:
@@ -153,8 +146,7 @@ def build_em_transformer(
 
     Raises
     ------
-    UserError
-        For a width that leaves less than four units to any map.
+    UserError : for a width that leaves less than four units to any map.
     """
     layout = EMLayout(max_dimension, max_components, copies)
     expectation = Block(_responsibility_attention(layout), _log_perceptron(layout, width, exact))
@@ -348,12 +340,8 @@ def measure_em(
     """Differences between the network and EM after the same number of steps from the same start.
 
     One network a width serves all d and K. Besides, the table has the plain construction (one token a component) for
-    the largest K, and the network with exact scalar maps.
-
-    Returns
-    -------
-    DataFrame, one row a cell: mixtures, d, K, L, W, copies, exact, N, n_tasks, seed, and the ``median`` and
-    ``largest`` over the tasks of the largest difference of any parameter.
+    the largest K, and the network with exact scalar maps. A row is a cell: mixtures, d, K, L, W, copies, exact, N,
+    n_tasks, seed, and ``median`` and ``largest`` over the tasks of the largest difference of any parameter.
     """
     largest_count = max(component_counts)
     variants = [(width, COPIES, False, component_counts) for width in widths]

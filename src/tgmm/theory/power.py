@@ -57,20 +57,13 @@ class PowerLayout(Layout):
 def build_power_transformer(
     dimension: int, steps: int, *, normalise: bool = True, bound: float = 1.0, offset: bool = True
 ) -> Transformer:
-    """The transformer of Theorem 2, float64: ``steps`` blocks of ``dimension`` ReLU heads.
+    """The transformer of Theorem 2, float64: ``steps`` blocks of ``dimension`` ReLU heads; neither may be below one.
 
     Parameters
     ----------
-    dimension : d.
-    steps : power iterations.
     normalise : have an RMS norm, so that every iteration ends with a unit vector.
     bound : at least the largest |coordinate| of any v and T(I, v, v) without ``normalise``; 1 with it.
     offset : have the offset B. Without it the ReLU cuts the negative products off and the result is wrong.
-
-    Raises
-    ------
-    UserError
-        For a dimension or number of steps below one.
     """
     if dimension < 1 or steps < 1:
         raise UserError(f"dimension and steps must be at least 1 (got {dimension} and {steps})")
@@ -173,12 +166,10 @@ def decompose(tensor: Tensor, starts: Tensor, iterate: PowerIteration) -> tuple[
     ----------
     tensor : Tensor (B, d, d, d), near sum_k values_k vectors_k^(x3) with orthonormal vectors.
     starts : Tensor (B, d, S, d), S unit vectors to start from for each component.
-    iterate : the power iteration.
 
     Returns
     -------
-    values : Tensor (B, d), in the order found.
-    vectors : Tensor (B, d, d), unit rows.
+    values (B, d), in the order found, and vectors (B, d, d), unit rows.
     """
     values, vectors = [], []
     for component in range(tensor.shape[1]):
@@ -194,10 +185,7 @@ def decompose(tensor: Tensor, starts: Tensor, iterate: PowerIteration) -> tuple[
 def estimate_spectral(points: Tensor, n_components: int, starts: Tensor, iterate: PowerIteration) -> Mixture:
     """The Hsu-Kakade estimate of mixtures with unit covariances from points (B, N, d), for K <= d.
 
-    Parameters
-    ----------
-    starts : Tensor (B, K, S, K), as for :func:`decompose` of the whitened tensor.
-    iterate : the power iteration in K dimensions.
+    ``starts`` (B, K, S, K) are as for :func:`decompose` of the whitened tensor, ``iterate`` has K dimensions.
     """
     first, identity = points.mean(1), torch.eye(points.shape[2], dtype=points.dtype)
     second = points.mT @ points / points.shape[1] - identity

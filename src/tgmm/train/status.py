@@ -57,13 +57,7 @@ class FamilyStatus:
 
 
 class StudyStatus:
-    """Reads the status of a study's families, as often as it is asked.
-
-    Parameters
-    ----------
-    study : which families there are and where their models go.
-    work : parent of the resumable states.
-    """
+    """Reads the status of a study's families as often as it is asked; ``work`` holds the resumable states."""
 
     def __init__(self, study: Study, work: Path):
         self.study, self.work = study, work
@@ -175,17 +169,7 @@ LAST_PART, LEAST_GAIN = 1 / 3, 0.05
 
 
 def validations(history: pd.DataFrame, family: str) -> pd.DataFrame:
-    """Return the rows of a history at which the network was validated.
-
-    Parameters
-    ----------
-    history : ``history.csv`` as written by a training, with ``HISTORY_COLUMNS``.
-    family : named in the error.
-
-    Raises
-    ------
-    UserError : where there is none.
-    """
+    """Return the rows of a family's ``history.csv`` at which it was validated; a `UserError` where there is none."""
     rows = history.dropna(subset=["validation_l2_error"])
     rows = rows[rows["tasks"] > 0]
     if rows.empty:
@@ -196,11 +180,8 @@ def validations(history: pd.DataFrame, family: str) -> pd.DataFrame:
 def still_learning(history: pd.DataFrame) -> bool:
     """Return whether the best validation error fell by more than 5 % over the last third of the tasks seen.
 
-    A history without a validation in its first two thirds shows no end of learning and counts as still learning.
-
-    Parameters
-    ----------
-    history : with ``tasks`` and ``validation_l2_error``, empty or NaN where there was no validation; any order.
+    A history (``tasks``, ``validation_l2_error``, in any order) without a validation in its first two thirds shows no
+    end of learning and counts as still learning.
     """
     rows = history.dropna(subset=["validation_l2_error"])
     before = rows["tasks"] <= (1 - LAST_PART) * history["tasks"].max()

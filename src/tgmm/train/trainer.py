@@ -42,14 +42,7 @@ class StopReason:
 
 
 class Trainer:
-    """Trains one family; its state lives in ``work``, keyed by the settings' fingerprint.
-
-    Parameters
-    ----------
-    settings : everything that shapes the result.
-    work : folder of the resumable states.
-    device : where to train.
-    """
+    """Trains one family on a device; its state lives in the folder ``work``, keyed by the settings' fingerprint."""
 
     def __init__(self, settings: TrainingSettings, work: Path, device: torch.device | str = "cpu"):
         self.settings, self.work, self.device = settings, work, torch.device(device)
@@ -182,15 +175,10 @@ def typical_batch(stream: TaskStream, n_points: int) -> TaskBatch:
 
 
 def training_flops(network: nn.Module, batch: TaskBatch, loss: str) -> float:
-    """Floating-point operations that a step spends on one task of the batch, matrix products alone.
+    """Floating-point operations that a step spends on one task of a typical batch, matrix products alone.
 
     They are counted while a forward and a backward pass run, so every kind of network is counted by the same rule;
     attention runs unfused for the count. Gradients are gone afterwards.
-
-    Parameters
-    ----------
-    batch : tasks of a typical length.
-    loss : as for :func:`tgmm.losses.training_loss`.
     """
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         estimates = network(batch.points, batch.n_components)
