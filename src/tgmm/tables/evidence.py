@@ -322,12 +322,13 @@ def _interval(row: dict) -> Interval:
 
 def _index(rows: pd.DataFrame) -> dict[tuple, dict]:
     """(method, metric, d, K, N, shift_value) -> row."""
-    key = ["method", "metric", *AXES]
-    repeated = rows[rows.duplicated(key)]
-    if len(repeated):
-        row = repeated.iloc[0]
-        raise UserError(f"the summary has several rows for method '{row['method']}' at d={row['d']}, K={row['K']}")
-    return {tuple(row[name] for name in key): row for row in rows.to_dict("records")}
+    columns = {name: rows[name].tolist() for name in COLUMNS}
+    records = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    index: dict[tuple, dict] = {}
+    for row in records:
+        if row is not index.setdefault(tuple(row[name] for name in ("method", "metric", *AXES)), row):
+            raise UserError(f"the summary has several rows for method '{row['method']}' at d={row['d']}, K={row['K']}")
+    return index
 
 
 # --- numbers in words ----------------------------------------------------------------------------------------------
