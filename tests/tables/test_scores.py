@@ -142,14 +142,14 @@ def test_settings_are_json_text_or_a_file(tmp_path):
 
 
 RECIPES = {"transformer": {"matched": ["tgmm-matched"], "components": ["tgmm-components"]}}
-METHODS = ["em", "em-restarts", "tgmm-matched", "tgmm-components", "em-oracle"]
+GAP_METHODS = ["em", "em-restarts", "tgmm-matched", "tgmm-components", "em-oracle"]
 
 
 @pytest.fixture(scope="module")
 def summary_path(tmp_path_factory):
     """Scores of the baselines and one network; those of the other network are not there."""
     folder = tmp_path_factory.mktemp("gaps")
-    scored = [name for name in METHODS if name != "tgmm-matched"]
+    scored = [name for name in GAP_METHODS if name != "tgmm-matched"]
     files = write_scores(folder / "scores", dimensions=(2, 8), components=(2, 3), tasks=16, methods=scored)
     aggregate(files, folder / "summary.parquet", folder / "summary.json", resamples=50, recipes=RECIPES)
     return folder / "summary.parquet"
@@ -157,7 +157,7 @@ def summary_path(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", ["score-table", "full-table"])
 def test_tables_say_that_a_network_is_not_trained(summary_path, tmp_path, kind):
-    settings = {"id": "tab", "kind": kind, "taskset": "effectiveness", "metric": "l2_error", "methods": METHODS}
+    settings = {"id": "tab", "kind": kind, "taskset": "effectiveness", "metric": "l2_error", "methods": GAP_METHODS}
     write_table(settings | {"metrics": ["l2_error", "accuracy"]}, summary_path, tmp_path / "tab")
     rows = pd.read_csv(tmp_path / "tab.csv")
     assert set(rows.loc[rows["method"] == "tgmm-matched", "status"]) == {"not run"}

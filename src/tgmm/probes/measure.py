@@ -233,7 +233,7 @@ class LinearProbe:
     def __call__(self, features: Tensor) -> Tensor:
         """Predictions (B, K, T) from features (B, K, F)."""
         predicted = torch.from_numpy(self.model.predict(features.flatten(0, 1).double().numpy()))
-        return predicted.unflatten(0, features.shape[:2])
+        return predicted.reshape(*features.shape[:2], -1)
 
 
 def fit_probe(features: Tensor, targets: Tensor) -> LinearProbe:
