@@ -213,7 +213,7 @@ def caption_theorem_power(settings: dict) -> str:
     )
 
 
-ROUNDING = 1e-12  # differences up to this are rounding
+CONVERGED = 1e-12  # differences up to this are rounding
 
 
 def fitted_slope(measurements: pd.DataFrame) -> float:
@@ -224,7 +224,7 @@ def fitted_slope(measurements: pd.DataFrame) -> float:
     """
     rows = measurements[~measurements["exact"] & (measurements["W"] >= SMALLEST_WIDTH)]
     table = rows.pivot(index=["mixtures", "d", "K", "L", "copies"], columns="W", values="median")
-    table = table[(table > ROUNDING).all(axis=1)]
+    table = table[(table > CONVERGED).all(axis=1)]
     if table.shape[1] < 2 or table.empty:
         return math.nan
     widths, levels = np.log(table.columns.to_numpy(dtype=float)), np.log(table.to_numpy()).mean(axis=0)
