@@ -267,7 +267,7 @@ def run_page() -> Numbers:
     from tgmm.aggregate import headline, plain
     from tgmm.page import contents
 
-    settings = {"scale": "golden", "seed": 5, "artefacts": {}}
+    settings = {"scale": "golden", "seed": 5, "artefacts": []}
     results = contents.Results(Path("nowhere"), contents.PageSettings.read(settings))
     numbers = plain(headline(synthetic_summary()))
     return {

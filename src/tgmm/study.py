@@ -358,15 +358,15 @@ class Study:
     def page_settings(self) -> dict[str, Any]:
         """Settings of `tgmm page`."""
         order = [question.title for question in self.config.questions.values()] + [OTHER_QUESTION]
-        artefacts = {
-            name: {"question": self.question(name), "sources": self.sources(name).files} for name in self.artefacts
-        }
-        absent = [name for name in self.config.artefacts if name not in self.artefacts]
+        named = [{"id": name, "question": self.question(name)} for name in self.config.artefacts]
+        named.sort(key=lambda entry: order.index(entry["question"]))
         return {
             "scale": self.scale,
             "seed": self.config.seed,
-            "artefacts": dict(sorted(artefacts.items(), key=lambda item: order.index(item[1]["question"]))),
-            "absent": {name: self.question(name) for name in absent},
+            "artefacts": [
+                entry | {"sources": self.sources(entry["id"]).files} for entry in named if entry["id"] in self.artefacts
+            ],
+            "absent": [entry for entry in named if entry["id"] not in self.artefacts],
             "untrained": self.untrained,
         }
 

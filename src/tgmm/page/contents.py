@@ -23,7 +23,6 @@ from tgmm.columns import ORACLE
 from tgmm.errors import UserError
 from tgmm.figures.style import STYLES, is_level, method_style
 from tgmm.settings import Name, Seed, Settings
-from tgmm.tables.claims import PUBLISHED
 from tgmm.tables.render import write_number
 from tgmm.train.family import processor_name
 from tgmm.versions import VERSIONS
@@ -36,8 +35,9 @@ HASH_DIGITS = 12
 class ShownArtefact(Settings):
     """An artefact of the page."""
 
+    id: Name = Field(description="Its name in the study.")
     question: str = Field(min_length=1, max_length=120, description="The heading that it stands under.")
-    sources: tuple[str, ...] = Field(description="The files that it is drawn from.")
+    sources: tuple[str, ...] = Field((), description="The files that it is drawn from.")
 
 
 class PageSettings(Settings):
@@ -45,8 +45,8 @@ class PageSettings(Settings):
 
     scale: Name = Field(description="The scale whose results are shown.")
     seed: Seed = Field(description="Root of the study's random numbers.")
-    artefacts: dict[Name, ShownArtefact] = Field(description="The artefacts of the scale, in order.")
-    absent: dict[Name, str] = Field({}, description="Artefacts that the scale lacks -> their question.")
+    artefacts: tuple[ShownArtefact, ...] = Field(description="The artefacts of the scale, in order.")
+    absent: tuple[ShownArtefact, ...] = Field((), description="Artefacts that the scale lacks.")
     untrained: tuple[str, ...] = Field((), description="Families that the scale does not train.")
 
 
@@ -103,7 +103,7 @@ def sentences(results: Results, headline: Mapping, claims: list[dict]) -> list[s
     found += _errors_in_words(cell, numbers)
     found += _evaluator_in_words(cell, numbers)
     if claims:
-        first = [entry["verdict"] for claim in claims for entry in claim["answers"] if entry["recipe"] == PUBLISHED]
+        first = [claim["answers"][0]["verdict"] for claim in claims]  # of the paper's own recipe
         some = sum(any(entry["verdict"] == "reproduced" for entry in claim["answers"]) for claim in claims)
         found.append(
             f"Of {len(claims)} claims of the paper, {some} hold in every cell for some recipe and "
@@ -194,32 +194,32 @@ def read_claims(results: Results) -> list[dict]:
 def questions(results: Results) -> list[dict]:
     """The questions in order, with their figures, tables and gaps."""
     found: dict[str, dict] = {}
-    for name, artefact in results.settings.artefacts.items():
-        part = found.setdefault(
-            artefact.question, {"title": artefact.question, "figures": [], "tables": [], "gaps": []}
-        )
-        there = results.file(name, "png" if name.startswith("fig-") else "csv").is_file()
-        if not there:
-            part["gaps"].append(f"{name} has not been made yet")
+    for shown in results.settings.artefacts:
+        empty = {"title": shown.question, "figures": [], "tables": [], "gaps": []}
+        part = found.setdefault(shown.question, empty)
+        is_figure = shown.id.startswith("fig-")
+        if not results.file(shown.id, "png" if is_figure else "csv").is_file():
+            part["gaps"].append(f"{shown.id} has not been made yet")
+        elif is_figure:
+            part["figures"].append(figure(results, shown))
         else:
-            shown = figure(results, name) if name.startswith("fig-") else table(results, name)
-            part["figures" if name.startswith("fig-") else "tables"].append(shown)
-    for name, question in results.settings.absent.items():
-        if question in found:
-            found[question]["gaps"].append(f"{name} is not made at scale {results.settings.scale}")
+            part["tables"].append(table(results, shown))
+    for shown in results.settings.absent:
+        if shown.question in found:
+            found[shown.question]["gaps"].append(f"{shown.id} is not made at scale {results.settings.scale}")
     return list(found.values())
 
 
-def figure(results: Results, name: str) -> dict[str, Any]:
+def figure(results: Results, shown: ShownArtefact) -> dict[str, Any]:
     """A figure with its picture inside, its caption and the files beside it."""
-    path = results.file(name, "png")
+    path = results.file(shown.id, "png")
     content = path.read_bytes()
     with Image.open(path) as image:
         (width, height), caption = image.size, image.info.get("Description", "")
-    partner = results.file(name.replace("fig-", "tab-", 1), "csv")
-    links = {"PDF": results.file(name, "pdf"), "CSV": partner} | _source_links(results, name)
+    partner = results.file(shown.id.replace("fig-", "tab-", 1), "csv")
+    links = {"PDF": results.file(shown.id, "pdf"), "CSV": partner} | _source_links(results, shown)
     return {
-        "id": name,
+        "id": shown.id,
         "caption": caption,
         "data": f"data:image/png;base64,{base64.b64encode(content).decode()}",
         "width": width,
@@ -228,23 +228,23 @@ def figure(results: Results, name: str) -> dict[str, Any]:
     }
 
 
-def table(results: Results, name: str) -> dict[str, Any]:
+def table(results: Results, shown: ShownArtefact) -> dict[str, Any]:
     """A table with its files, and as HTML where it is not too long."""
-    markdown = results.file(name, "md")
+    markdown = results.file(shown.id, "md")
     text = markdown.read_text(encoding="utf-8") if markdown.is_file() else ""
     short = text and text.count("\n|") <= SHOWN_ROWS
     links = {"CSV": "csv", "Markdown": "md", "LaTeX": "tex"}
-    files = {label: results.file(name, suffix) for label, suffix in links.items()} | _source_links(results, name)
+    files = {label: results.file(shown.id, suffix) for label, suffix in links.items()} | _source_links(results, shown)
     return {
-        "id": name,
+        "id": shown.id,
         "html": MarkdownIt("commonmark", {"html": False}).enable("table").render(text) if short else "",
         "links": {label: link for label, file in files.items() if (link := results.link(file))},
     }
 
 
-def _source_links(results: Results, name: str) -> dict[str, Path]:
+def _source_links(results: Results, shown: ShownArtefact) -> dict[str, Path]:
     """The rows behind an artefact: its sources, and for the summary the scores that it sums up."""
-    sources = [results.root / source for source in results.settings.artefacts[name].sources]
+    sources = [results.root / source for source in shown.sources]
     scores = (
         {"scores": results.folder / "scores"} if any(source.name == "summary.parquet" for source in sources) else {}
     )
@@ -280,17 +280,16 @@ def _benchmarks(folder: Path) -> Iterable[tuple[str, str, float, float, float]]:
 
 
 def provenance(results: Results) -> list[dict]:
-    """Every file of a figure or table: what it is made from, its fingerprint, and the version of the code behind it."""
+    """Every figure and table: what it is made from, its fingerprint, and the version of the code behind it."""
     rows = []
-    for name, artefact in results.settings.artefacts.items():
-        kind = "figures" if name.startswith("fig-") else "tables"
-        path = results.file(name, "png" if kind == "figures" else "csv")
+    for shown in results.settings.artefacts:
+        kind = "figures" if shown.id.startswith("fig-") else "tables"
+        path = results.file(shown.id, "png" if kind == "figures" else "csv")
         if path.is_file():
-            sources = [results.root / source for source in artefact.sources]
+            sources = [results.root / source for source in shown.sources]
             there = [(source.relative_to(results.folder).as_posix(), fingerprint(source)) for source in sources]
-            rows.append(
-                {"id": name, "file": fingerprint(path), "sources": there, "version": f"{kind} {VERSIONS[kind]}"}
-            )
+            version = f"{kind} {VERSIONS[kind]}"
+            rows.append({"id": shown.id, "file": fingerprint(path), "sources": there, "version": version})
     return rows
 
 
