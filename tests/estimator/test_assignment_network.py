@@ -7,9 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tgmm.models.assignment import AXES, LARGEST, AssignmentNetwork, AssignmentSettings, canonical_view, ranks
+from tgmm.models.assignment import AXES, LARGEST, AssignmentNetwork, AssignmentSettings, canonical_view, ranks, usage
 from tgmm.tasks.prior import HOLDERS, KINDS, SHAPES, PriorSettings, draw_tasks, tell_shapes
-from tgmm.train.assignment import draw_batch, matched_cross_entropy, train
+from tgmm.train.assignment import AssignmentTrainer, draw_batch, matched_cross_entropy, train
+from tgmm.train.progress import InterruptRequest, TrainingProgress
 
 PLAIN = PriorSettings(heavy_tails=0, outliers=0, noise_columns=0, own_units=0)
 
@@ -127,22 +128,56 @@ def test_cross_entropy_is_blind_to_the_names_of_components_and_to_outliers():
     assert uniform == pytest.approx(np.log(3), abs=1e-6)
 
 
-def test_batches_are_of_every_kind():
-    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    batches = [draw_batch(PriorSettings(), rng, generator, 8) for _ in range(60)]
-    assert {0, 2, 3} <= {K for _, K in batches}
-    for tasks, K in batches:
+def test_batches_are_of_every_kind_and_a_seed_fixes_them():
+    batches = [draw_batch(PriorSettings(), seed, 8) for seed in range(60)]
+    assert {0, 2, 3} <= {K for _, _, K in batches}
+    for tasks, shapes, K in batches:
         assert torch.isfinite(tasks.points).all()
+        assert len(shapes) == len(tasks.points)
         assert K == 0 or torch.all(tasks.n_components == K)
-    assert {len(tasks.points[0, 0]) for tasks, _ in batches} >= {1, 2, 8}
+    assert {tasks.points.shape[2] for tasks, _, _ in batches} >= {1, 2, 8}
+    again, shapes, K = draw_batch(PriorSettings(), 7, 8)
+    assert torch.equal(again.points, batches[7][0].points)
+    assert torch.equal(shapes, batches[7][1])
+    assert batches[7][2] == K
 
 
-def test_a_short_training_leaves_weights_and_a_record(tmp_path):
-    train(tmp_path, 0.05, batch=4)
+SMALL = {"batch": 4, "settings": AssignmentSettings(width=16, blocks=2)}
+
+
+def test_a_training_leaves_weights_and_a_record(tmp_path):
+    assert train(tmp_path, 80, visible=False, **SMALL)
     record = json.loads((tmp_path / "assignment.json").read_text())
-    assert record["tasks"] > 0
-    assert record["of_minutes"] == 0.05
+    assert record["steps"] == 20
+    assert 40 < record["tasks"] <= 80
+    assert record["history"][-1]["tasks"] == record["tasks"]
+    assert {"validation_told", "validation_withheld", "validation_of_k"} <= record["history"][-1].keys()
     assert PriorSettings.read(record["prior"]) == PriorSettings()
     network = AssignmentNetwork(AssignmentSettings(**record["settings"]))
     network.load_state_dict(load_file(tmp_path / "assignment.safetensors"))
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path):
+    train(tmp_path / "whole", 80, visible=False, **SMALL)
+    request, trainer = InterruptRequest(), AssignmentTrainer(tmp_path / "parts", 80, **SMALL)
+    (tmp_path / "parts" / "work").mkdir(parents=True)
+    request.receive(15, None)
+    assert not trainer.run(TrainingProgress("assignment", 80, visible=False), request)
+    assert trainer.record.step == 1
+    assert train(tmp_path / "parts", 80, visible=False, **SMALL)
+    whole, parts = (load_file(tmp_path / name / "assignment.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    records = [json.loads((tmp_path / name / "assignment.json").read_text()) for name in ("whole", "parts")]
+    assert records[0]["history"] == records[1]["history"]
+
+
+def test_shares_of_components_are_ordered_and_padded():
+    certain = torch.full((1, 10, 3), -20.0)
+    for point in range(10):
+        certain[0, point, 2 if point < 7 else 0] = 0.0
+    told = usage(certain.log_softmax(-1))[0]
+    assert told.shape == (LARGEST + 1,)
+    torch.testing.assert_close(told[:2].exp(), torch.tensor([0.701, 0.301]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(told[2:-1].exp(), torch.full((LARGEST - 2,), 1e-3), atol=1e-4, rtol=0)
+    assert told[-1] == pytest.approx(1.0, abs=1e-6)

@@ -158,6 +158,21 @@ class Scatter(nn.Module):
         return data + self.mlp(data), components + self.count(share)
 
 
+def usage(log_responsibilities: Tensor, hidden: Tensor | None = None) -> Tensor:
+    """Logarithms of the components' shares, in falling order and padded, and how clear-cut: a Tensor (B, LARGEST + 1).
+
+    Parameters
+    ----------
+    log_responsibilities : Tensor (B, N, K).
+    hidden : bool Tensor (B, N), True at padding; None where all points are real.
+    """
+    responsibilities = log_responsibilities.exp()
+    shares = mean_of_shown(responsibilities.mT, hidden).sort(-1, descending=True).values
+    shares = F.pad(shares, (0, LARGEST - shares.shape[-1]))
+    clear = mean_of_shown(responsibilities.amax(-1), hidden)[:, None]
+    return torch.cat([(shares + SMALLEST_SHARE).log(), clear], -1)
+
+
 def mean_of_shown(values: Tensor, hidden: Tensor | None) -> Tensor:
     """The mean over the last axis of a Tensor (B, ..., N), of points that are not marked in a bool Tensor (B, N)."""
     if hidden is None:
@@ -185,7 +200,9 @@ class AssignmentNetwork(nn.Module):
         self.component_norm, self.data_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query, self.bias = nn.Linear(width, width), nn.Linear(width, 1)
         self.pooled = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.ReLU())
-        self.count = nn.Linear(2 * width, LARGEST)
+        self.count = nn.Sequential(
+            nn.Linear(2 * width + LARGEST + 1, 2 * width), nn.ReLU(), nn.Linear(2 * width, LARGEST)
+        )
 
     def forward(
         self, seen: Tensor, shapes: Tensor, K: int, hidden: Tensor | None = None, every: bool = True
@@ -214,8 +231,8 @@ class AssignmentNetwork(nn.Module):
             scores = shown @ self.query(told).mT / math.sqrt(width) + self.bias(told).mT
             outputs.append(scores.log_softmax(-1))
         whole = mean_of_shown(shown.mT, hidden)[:, None]
-        pooled = torch.cat([told, whole.expand_as(told)], -1)
-        return outputs, self.count(self.pooled(pooled).mean(1))
+        pooled = self.pooled(torch.cat([told, whole.expand_as(told)], -1)).mean(1)
+        return outputs, self.count(torch.cat([pooled, usage(outputs[-1], hidden)], -1))
 
     def features(self, seen: Tensor) -> Tensor:
         """The view with Fourier features of the coordinates (ranks have none)."""
