@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from safetensors.torch import load_file
 
@@ -90,13 +91,15 @@ def test_for_other_shapes_than_spheres_columns_have_no_unit():
 def test_the_view_of_many_columns_of_constants_and_of_weights():
     shapes = torch.tensor([SHAPES.index("full")])
     assert canonical_view(torch.randn(1, 30, 20), shapes).shape == (1, 30, 3 * AXES + 2)
+    assert canonical_view(torch.randn(1, 30, 3), shapes).shape == (1, 30, 3 * 3 + 2)
     assert torch.isfinite(canonical_view(torch.ones(1, 30, 4), shapes)).all()
     points = draw(B=1).points.double()
     doubled = canonical_view(torch.cat([points, points[:, :20]], 1), shapes)
     weights = torch.ones(1, points.shape[1], dtype=torch.float64)
     weights[:, :20] = 2
     weighted = canonical_view(points, shapes, weights / weights.sum())
-    torch.testing.assert_close(weighted[..., : 2 * AXES], doubled[:, : points.shape[1], : 2 * AXES], atol=1e-5, rtol=0)
+    q = points.shape[2]
+    torch.testing.assert_close(weighted[..., : 2 * q], doubled[:, : points.shape[1], : 2 * q], atol=1e-5, rtol=0)
 
 
 def test_ranks_are_shared_by_equal_values():
@@ -181,3 +184,28 @@ def test_shares_of_components_are_ordered_and_padded():
     torch.testing.assert_close(told[:2].exp(), torch.tensor([0.701, 0.301]), atol=1e-3, rtol=0)
     torch.testing.assert_close(told[2:-1].exp(), torch.full((LARGEST - 2,), 1e-3), atol=1e-4, rtol=0)
     assert told[-1] == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("d", [1, 3, AXES])
+def test_axes_that_the_data_do_not_have_read_as_zeros(network, d):
+    """The read-in of q axes is the linear layer applied to the view padded with zeros, written out."""
+    seen = canonical_view(draw(B=2, d=d).points, torch.tensor([4, 2]))
+    parts = [torch.nn.functional.pad(part, (0, AXES - d)) for part in seen[..., :-2].split(d, -1)]
+    padded = torch.cat([*parts, seen[..., -2:]], -1)
+    frequencies = torch.pi / 8 * 2.0 ** torch.arange(network.settings.waves)
+    angles = (padded[..., : 2 * AXES, None] * frequencies).flatten(-2)
+    expected = network.read_in(torch.cat([padded, angles.sin(), angles.cos()], -1))
+    torch.testing.assert_close(network.read(seen), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("hidden", [None, 5])
+def test_ranks_with_and_without_equal_values_and_padding(hidden):
+    values = torch.randn(2, 12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    shown = values if hidden is None else values[:, :-hidden]
+    mask = None if hidden is None else (torch.arange(12) >= 12 - hidden).expand(2, -1)
+    expected = (scipy.stats.rankdata(shown.numpy(), axis=1) * 2 - 1) / shown.shape[1] - 1
+    found = ranks(values, mask)[:, : shown.shape[1]]
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
+    values[:, 1] = values[:, 0]
+    expected = (scipy.stats.rankdata(shown.numpy(), axis=1) * 2 - 1) / shown.shape[1] - 1
+    np.testing.assert_allclose(ranks(values, mask)[:, : shown.shape[1]].numpy(), expected, atol=1e-12)

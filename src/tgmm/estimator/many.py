@@ -189,7 +189,7 @@ def _fits_batch(X: np.ndarray, K: int) -> bool:
         return False
     widths = high - low
     plain = widths.min() > SMALLEST_SPREAD and max(high.max(), -low.min()) < LARGEST_VALUE
-    return bool(plain and len(np.unique(X[: 16 * K], axis=0)) >= min(K, len(X)))
+    return bool(plain and (len(set(X[: 4 * K, 0].tolist())) >= K or len(np.unique(X[: 16 * K], axis=0)) >= K))
 
 
 def _fit_group(sets: list[np.ndarray], K: int, shape: str, options: FitOptions) -> list[Fitted | None]:

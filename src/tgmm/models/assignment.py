@@ -42,9 +42,9 @@ class AssignmentSettings:
 def canonical_view(
     points: Tensor, shapes: Tensor, weights: Tensor | None = None, signs: Tensor | None = None
 ) -> Tensor:
-    """What the network sees of data sets (B, N, d), as a Tensor (B, N, 3 AXES + 2).
+    """What the network sees of data sets (B, N, d), as a Tensor (B, N, 3 q + 2) with q = min(d, AXES).
 
-    Centred, in at most ``AXES`` principal axes whose signs are set by third moments: each coordinate in units of the
+    Centred, in q principal axes whose signs are set by third moments: each coordinate in units of the
     overall spread, whitened, and as a rank; beside them the number of axes and log N. For spheres the columns' units
     count; for the other shapes, which hold mixtures in any units, columns are standardised first.
 
@@ -76,10 +76,10 @@ def canonical_view(
     plain = principal / eigenvalues.mean(1)[:, None, None].sqrt().clamp_min(1e-12)
     whitened = principal / eigenvalues.clamp_min(1e-8 * eigenvalues[:, :1] + 1e-20).sqrt()[:, None]
     hidden = None if weights is None else weights == 0
-    padded = [F.pad(part.clamp(-8, 8), (0, AXES - q)) for part in (plain, whitened, ranks(principal, hidden))]
+    parts = [part.clamp(-8, 8) for part in (plain, whitened, ranks(principal, hidden))]
     counts = points.new_full((B,), N) if hidden is None else (~hidden).sum(1).to(points)
     extra = torch.stack([torch.full_like(counts, q / 8), counts.log() / 5], -1)[:, None].expand(B, N, 2)
-    return torch.cat([*padded, extra], -1).float()
+    return torch.cat([*parts, extra], -1).float()
 
 
 def ranks(values: Tensor, hidden: Tensor | None = None) -> Tensor:
@@ -90,9 +90,14 @@ def ranks(values: Tensor, hidden: Tensor | None = None) -> Tensor:
     columns, counts = values.mT.contiguous(), values.shape[1]
     if hidden is not None:
         columns, counts = columns.masked_fill(hidden[:, None], math.inf), (~hidden).sum(1)[:, None, None]
-    ordered = columns.sort(-1).values
-    below, upto = torch.searchsorted(ordered, columns), torch.searchsorted(ordered, columns, right=True)
-    return ((below + upto).to(values.dtype) / counts - 1).mT
+    ordered, order = columns.sort(-1)
+    places = torch.arange(1, values.shape[1] + 1, dtype=values.dtype, device=values.device).expand_as(ordered)
+    upto = torch.empty_like(columns).scatter_(-1, order, places)
+    below = upto - 1
+    if bool(((ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] < math.inf)).any()):
+        below = torch.searchsorted(ordered, columns).to(values.dtype)
+        upto = torch.searchsorted(ordered, columns, right=True)
+    return ((below + upto) / counts - 1).mT
 
 
 class Gather(nn.Module):
@@ -211,14 +216,14 @@ class AssignmentNetwork(nn.Module):
 
         Parameters
         ----------
-        seen : Tensor (B, N, 3 AXES + 2), from :func:`canonical_view`.
+        seen : Tensor (B, N, 3 q + 2), from :func:`canonical_view`.
         shapes : int64 Tensor (B,), indices of ``SHAPES``.
         K : the number of components; 0 withholds it: ``LARGEST`` components are told apart, of which some stay empty.
         hidden : bool Tensor (B, N), True at padding; None where all points are real.
         every : False reads the last block out alone.
         """
         width = self.settings.width
-        data = self.read_in(self.features(seen))
+        data = self.read(seen)
         components = self.seeds[: K or LARGEST] + (self.size.weight[K] + self.shape(shapes))[:, None]
         outputs = []
         for norm, gather, scatter in zip(self.norms, self.gathers, self.scatters, strict=True):
@@ -234,8 +239,28 @@ class AssignmentNetwork(nn.Module):
         pooled = self.pooled(torch.cat([told, whole.expand_as(told)], -1)).mean(1)
         return outputs, self.count(torch.cat([pooled, usage(outputs[-1], hidden)], -1))
 
-    def features(self, seen: Tensor) -> Tensor:
-        """The view with Fourier features of the coordinates (ranks have none)."""
-        frequencies = math.pi / 8 * 2.0 ** torch.arange(self.settings.waves, device=seen.device)
-        angles = (seen[..., : 2 * AXES, None] * frequencies).flatten(-2)
-        return torch.cat([seen, angles.sin(), angles.cos()], -1)
+    def read(self, seen: Tensor) -> Tensor:
+        """Data tokens (B, N, D) of a view with Fourier features of its coordinates (ranks have none).
+
+        The read-in has weights for ``AXES`` axes; of those that the data do not have, all features are zero but the
+        cosines, which are one.
+        """
+        q, waves = (seen.shape[-1] - 2) // 3, self.settings.waves
+        sine, cosine = (seen[..., : 2 * q] * (math.pi / 8)).sin(), (seen[..., : 2 * q] * (math.pi / 8)).cos()
+        sines, cosines = [sine], [cosine]
+        for _ in range(waves - 1):  # of twice the angle
+            sine, cosine = 2 * sine * cosine, 1 - 2 * sine.square()
+            sines.append(sine)
+            cosines.append(cosine)
+        weight = self.read_in.weight
+        plain, sine_weight, cosine_weight = weight.split([3 * AXES + 2, 2 * AXES * waves, 2 * AXES * waves], 1)
+        three = plain[:, :-2].unflatten(1, (3, AXES))[..., :q].flatten(1)
+        # Columns of the waves: part, axis, wave; here they come wave by wave.
+        of_sines, of_cosines = (
+            part.unflatten(1, (2, AXES, waves))[:, :, :q].permute(0, 3, 1, 2).flatten(1)
+            for part in (sine_weight, cosine_weight)
+        )
+        absent = cosine_weight.unflatten(1, (2, AXES, waves))[:, :, q:].sum((1, 2, 3))
+        features = torch.cat([seen, *sines, *cosines], -1)
+        chosen = torch.cat([three, plain[:, -2:], of_sines, of_cosines], 1)
+        return F.linear(features, chosen, self.read_in.bias + absent)
