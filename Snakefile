@@ -30,6 +30,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/theory.smk"
 include: "workflow/rules/probes.smk"
 include: "workflow/rules/ablation.smk"
+include: "workflow/rules/assignment.smk"
 include: "workflow/rules/artefacts.smk"
 include: "workflow/rules/paper.smk"
 

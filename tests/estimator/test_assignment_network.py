@@ -8,10 +8,14 @@ import scipy.stats
 import torch
 from safetensors.torch import load_file
 
-from tgmm.models.assignment import AXES, LARGEST, AssignmentNetwork, AssignmentSettings, canonical_view, ranks, usage
-from tgmm.tasks.prior import HOLDERS, KINDS, SHAPES, PriorSettings, draw_tasks, tell_shapes
+from tgmm.errors import UserError
+from tgmm.models.assignment import AXES, LARGEST, AssignmentNetwork, canonical_view, ranks, usage
+from tgmm.models.settings import AssignmentSettings
+from tgmm.tasks.prior import draw_tasks, tell_shapes
+from tgmm.tasks.prior_settings import HOLDERS, KINDS, SHAPES, PriorSettings
 from tgmm.train.assignment import AssignmentTrainer, draw_batch, matched_cross_entropy, train
 from tgmm.train.progress import InterruptRequest, TrainingProgress
+from tgmm.train.settings import AssignmentTraining
 
 PLAIN = PriorSettings(heavy_tails=0, outliers=0, noise_columns=0, own_units=0)
 
@@ -131,48 +135,65 @@ def test_cross_entropy_is_blind_to_the_names_of_components_and_to_outliers():
     assert uniform == pytest.approx(np.log(3), abs=1e-6)
 
 
+SMALL = AssignmentTraining(
+    tasks=80, batch=4, validation_batches=3, network=AssignmentSettings(width=16, blocks=2, heads=2, waves=2)
+)
+
+
 def test_batches_are_of_every_kind_and_a_seed_fixes_them():
-    batches = [draw_batch(PriorSettings(), seed, 8) for seed in range(60)]
+    batches = [draw_batch(SMALL, seed) for seed in range(60)]
     assert {0, 2, 3} <= {K for _, _, K in batches}
     for tasks, shapes, K in batches:
         assert torch.isfinite(tasks.points).all()
         assert len(shapes) == len(tasks.points)
         assert K == 0 or torch.all(tasks.n_components == K)
     assert {tasks.points.shape[2] for tasks, _, _ in batches} >= {1, 2, 8}
-    again, shapes, K = draw_batch(PriorSettings(), 7, 8)
+    again, shapes, K = draw_batch(SMALL, 7)
     assert torch.equal(again.points, batches[7][0].points)
     assert torch.equal(shapes, batches[7][1])
     assert batches[7][2] == K
 
 
-SMALL = {"batch": 4, "settings": AssignmentSettings(width=16, blocks=2)}
-
-
 def test_a_training_leaves_weights_and_a_record(tmp_path):
-    assert train(tmp_path, 80, visible=False, **SMALL)
-    record = json.loads((tmp_path / "assignment.json").read_text())
+    assert train(SMALL, tmp_path / "out", tmp_path / "work", visible=False) is None
+    record = json.loads((tmp_path / "out" / "assignment.json").read_text())
     assert record["steps"] == 20
     assert 40 < record["tasks"] <= 80
     assert record["history"][-1]["tasks"] == record["tasks"]
-    assert {"validation_told", "validation_withheld", "validation_of_k"} <= record["history"][-1].keys()
-    assert PriorSettings.read(record["prior"]) == PriorSettings()
-    network = AssignmentNetwork(AssignmentSettings(**record["settings"]))
-    network.load_state_dict(load_file(tmp_path / "assignment.safetensors"))
-    assert not list(tmp_path.glob("*.partial"))
+    assert "validation_told" in record["history"][-1]
+    assert AssignmentTraining.read(record["settings"]) == SMALL
+    network = AssignmentNetwork(SMALL.network)
+    network.load_state_dict(load_file(tmp_path / "out" / "assignment.safetensors"))
+    assert len(list((tmp_path / "out").iterdir())) == 2
 
 
 def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path):
-    train(tmp_path / "whole", 80, visible=False, **SMALL)
-    request, trainer = InterruptRequest(), AssignmentTrainer(tmp_path / "parts", 80, **SMALL)
-    (tmp_path / "parts" / "work").mkdir(parents=True)
+    train(SMALL, tmp_path / "whole", tmp_path / "work", visible=False)
+    folder = tmp_path / "other" / "assignment" / SMALL.fingerprint()
+    folder.mkdir(parents=True)
+    request, trainer = InterruptRequest(), AssignmentTrainer(SMALL, folder)
     request.receive(15, None)
     assert not trainer.run(TrainingProgress("assignment", 80, visible=False), request)
     assert trainer.record.step == 1
-    assert train(tmp_path / "parts", 80, visible=False, **SMALL)
+    assert train(SMALL, tmp_path / "parts", tmp_path / "other", visible=False) is None
     whole, parts = (load_file(tmp_path / name / "assignment.safetensors") for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     records = [json.loads((tmp_path / name / "assignment.json").read_text()) for name in ("whole", "parts")]
     assert records[0]["history"] == records[1]["history"]
+
+
+def test_the_rate_is_constant_and_then_falls_to_zero():
+    trainer = AssignmentTrainer(SMALL.model_copy(update={"tasks": 40_000, "validation_batches": 1}), None)
+    assert trainer.rate(0) == pytest.approx(SMALL.learning_rate / 500)
+    assert trainer.rate(600) == trainer.rate(6400) == SMALL.learning_rate
+    assert trainer.rate(9999) == pytest.approx(SMALL.learning_rate / 3500)
+
+
+def test_impossible_priors_are_refused_by_name():
+    with pytest.raises(UserError, match=r"kinds.*6 shares"):
+        AssignmentTraining.read({"prior": {"kinds": [1.0]}})
+    with pytest.raises(UserError, match=r"components.*2"):
+        AssignmentTraining.read({"prior": {"components": [3, 4]}})
 
 
 def test_shares_of_components_are_ordered_and_padded():

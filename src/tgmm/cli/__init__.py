@@ -46,7 +46,7 @@ def register_commands() -> None:
         "Steps of the study": (compute.sample_tasks, compute.train, compute.score, compute.probe, artefacts.aggregate),
         "Artefacts": (artefacts.figure, artefacts.table, artefacts.paper),
         "What there is": (headline, status.status),
-        "Data of your own": (fit.fit, fit.predict),
+        "Data of your own": (fit.fit, fit.predict, compute.train_assignment),
     }
     for panel, commands in groups.items():
         for command in commands:

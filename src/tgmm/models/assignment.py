@@ -11,32 +11,17 @@ told the shape of the covariances, or nothing of it, and K; or K is withheld, an
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgmm.tasks.prior import SHAPES
+from tgmm.models.settings import AssignmentSettings
+from tgmm.tasks.prior_settings import SHAPES
 
 AXES = 8  # principal axes that the network sees at most
 LARGEST = 10  # components that it tells apart at most
 SMALLEST_SHARE = 1e-3  # keeps the logarithm of an unread component's attention, and its gradient, bounded
-
-
-@dataclass(frozen=True)
-class AssignmentSettings:
-    """Architecture of an assignment network: D, number of blocks, heads, and waves of Fourier features a coordinate."""
-
-    width: int = 64
-    blocks: int = 4
-    heads: int = 4
-    waves: int = 3
-
-    def plain(self) -> dict[str, Any]:
-        """The settings as JSON holds them."""
-        return asdict(self)
 
 
 def canonical_view(

@@ -1,17 +1,16 @@
-"""Train the assignment network: ``python -m tgmm.train.assignment FOLDER --tasks 2000000``; a stopped training resumes.
+"""Trains the assignment network, from its settings to its released files; a stopped training resumes.
 
 Every step draws a batch of tasks from the broad prior (:mod:`tgmm.tasks.prior`), new ones each time. The loss is the
 cross-entropy of the responsibilities with the true labels under the best permutation, earlier blocks counting 0.3; in
 some batches K is withheld, and the cross-entropy of K is added. The learning rate is constant and then falls to zero
-over the last part of the budget, so a longer budget given to a training that has not come there yet goes on from it.
+over the last third of the budget. All draws follow from the seed and the number of the step, so that nothing random
+has to be saved.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import platform
-import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -25,23 +24,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tgmm.counter_random import derive_seed
-from tgmm.errors import UserError
 from tgmm.files import write_atomically, write_json
-from tgmm.models.assignment import AssignmentNetwork, AssignmentSettings, canonical_view
+from tgmm.models.assignment import AssignmentNetwork, canonical_view
 from tgmm.models.estimate import count_parameters
-from tgmm.tasks.prior import PriorSettings, Tasks, draw_tasks, tell_shapes
+from tgmm.tasks.prior import Tasks, draw_tasks, tell_shapes
 from tgmm.train.family import PACKAGES, processor_name
 from tgmm.train.optimizer import Optimizer
 from tgmm.train.progress import InterruptRequest, TrainingProgress, deferred_signals
-from tgmm.train.settings import Budget
+from tgmm.train.settings import AssignmentTraining
 from tgmm.train.state import TrainingRecord, exclusive, restore_state, save_state
 
-WITHHELD = 0.3  # share of the batches in which the network is not told K
 EARLIER = 0.3  # what the loss of an earlier block counts
 POINTS = 32 * 192  # that a batch holds at most
 WARM_STEPS, COOLING = 500, 0.35  # steps of rising rate, and the share of the budget in which it falls
 ROWS, STATE_SECONDS = 40, 60.0  # validations of a training; seconds between two states
-VALIDATION_BATCHES = 60
 SUMS = ("told", "withheld", "of_k")
 
 
@@ -66,14 +62,14 @@ def matched_cross_entropy(outputs: list[Tensor], labels: Tensor) -> tuple[Tensor
     return losses[-1] + EARLIER * sum(losses[:-1]), losses[-1].item()
 
 
-def draw_batch(prior: PriorSettings, seed: int, batch: int) -> tuple[Tasks, Tensor, int]:
+def draw_batch(settings: AssignmentTraining, seed: int) -> tuple[Tasks, Tensor, int]:
     """Tasks, the shapes and the K that the network is told (0: withheld); a seed fixes them all."""
-    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+    prior, rng, generator = settings.prior, np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     d = int(rng.choice(prior.dimensions))
     N = int(rng.choice(prior.large_sizes if rng.random() < prior.large else prior.sizes))
-    B = min(batch, max(4, POINTS // N))
+    B = min(settings.batch, max(4, POINTS // N))
     choices = [K for K in prior.components if max(2, N // 6) >= K]
-    if withheld := rng.random() < WITHHELD:
+    if withheld := rng.random() < settings.withheld:
         n_components = torch.tensor(rng.choice(choices, B))
     else:
         choices = [K for K in choices if K > 1 and (d > 1 or K <= 6)]
@@ -93,29 +89,17 @@ def batch_loss(network: AssignmentNetwork, tasks: Tasks, shapes: Tensor, K: int)
 
 
 class AssignmentTrainer:
-    """Trains an assignment network; its states lie in ``folder/work``.
+    """Trains an assignment network; its states lie in ``work``."""
 
-    Parameters
-    ----------
-    folder : gets assignment.safetensors and assignment.json, its record.
-    tasks : the budget; a batch of data sets with many points holds fewer tasks, so about 7 % fewer are seen.
-    batch, peak : tasks in a step at most, and the learning rate.
-    seed : of the first weights and of the tasks.
-    """
-
-    def __init__(
-        self, folder: Path, tasks: int, *, batch: int = 32, peak: float = 2e-3, seed: int = 0,
-        settings: AssignmentSettings | None = None,
-    ):  # fmt: skip
-        torch.manual_seed(derive_seed(seed, "initial weights", "assignment"))
-        self.folder, self.seed, self.prior = folder, seed, PriorSettings()
-        self.budget = Budget(tasks=tasks, batch=batch, learning_rate=peak)
-        self.network = AssignmentNetwork(settings or AssignmentSettings())
-        self.optimizer = Optimizer(self.network, self.budget)
+    def __init__(self, settings: AssignmentTraining, work: Path):
+        torch.manual_seed(derive_seed(settings.seed, "initial weights", "assignment"))
+        self.settings, self.work = settings, work
+        self.network = AssignmentNetwork(settings.network)
+        self.optimizer = Optimizer(self.network, settings)
         self.record = TrainingRecord(0, [], self._nothing(), 0.0, 0.0)
         self.validation = [
-            draw_batch(self.prior, derive_seed(seed, "assignment validation", number), batch)
-            for number in range(VALIDATION_BATCHES)
+            draw_batch(settings, derive_seed(settings.seed, "assignment validation", number))
+            for number in range(settings.validation_batches)
         ]
 
     @staticmethod
@@ -130,13 +114,13 @@ class AssignmentTrainer:
 
     def rate(self, step: int) -> float:
         """Learning rate of the ``step``-th step, counted from zero."""
-        left = (self.budget.steps - step) / (COOLING * self.budget.steps)
-        return self.budget.learning_rate * min(1.0, (step + 1) / WARM_STEPS, left)
+        left = (self.settings.steps - step) / (COOLING * self.settings.steps)
+        return self.settings.learning_rate * min(1.0, (step + 1) / WARM_STEPS, left)
 
     def take_step(self) -> float:
         """One step of the optimiser. Return its loss."""
         number = self.record.step
-        tasks, shapes, K = draw_batch(self.prior, derive_seed(self.seed, "assignment tasks", number), self.budget.batch)
+        tasks, shapes, K = draw_batch(self.settings, derive_seed(self.settings.seed, "assignment tasks", number))
         loss, parts = batch_loss(self.network, tasks, shapes, K)
         self.optimizer.zero()
         loss.backward()
@@ -174,37 +158,34 @@ class AssignmentTrainer:
 
     def run(self, progress: TrainingProgress, request: InterruptRequest) -> bool:
         """Train until the budget is used or a signal asks to stop; return whether it is finished."""
-        row_every = max(1, self.budget.steps // ROWS)
+        row_every = max(1, self.settings.steps // ROWS)
         started = saved = time.monotonic()
         earlier = self.record.seconds, self.record.processor_seconds - time.process_time()
-        while self.record.step < self.budget.steps:
+        while self.record.step < self.settings.steps:
             loss = self.take_step()
-            last = self.record.step == self.budget.steps
+            last = self.record.step == self.settings.steps
             self.record.seconds = earlier[0] + time.monotonic() - started
             self.record.processor_seconds = earlier[1] + time.process_time()
-            progress.step(self.record.step * self.budget.batch, loss)
+            progress.step(self.record.step * self.settings.batch, loss)
             if last or self.record.step % row_every == 0:
                 row = self.add_row()
                 shown = (f"{name} {row.get(f'validation_{name}', math.nan):.4f}" for name in SUMS)
                 progress.validation = ", ".join(shown)
             if last or request or time.monotonic() - saved > STATE_SECONDS:
-                save_state(self.folder / "work", self.network, self.optimizer, self.record)
+                save_state(self.work, self.network, self.optimizer, self.record)
                 saved = time.monotonic()
             if request and not last:
                 return False
         return True
 
-    def release(self) -> None:
+    def release(self, folder: Path) -> None:
         """Write the weights, then their record; each appears whole or not at all."""
         tensors = {name: value.clone().contiguous() for name, value in self.network.state_dict().items()}
-        write_atomically(self.folder / "assignment.safetensors", save(tensors))
+        write_atomically(folder / "assignment.safetensors", save(tensors))
         write_json(
-            self.folder / "assignment.json",
+            folder / "assignment.json",
             {
-                "settings": self.network.settings.plain(),
-                "prior": self.prior.plain(),
-                "training": self.budget.plain(),
-                "seed": self.seed,
+                "settings": self.settings.plain(),
                 "steps": self.record.step,
                 "tasks": self.tasks,
                 "wall_seconds": round(self.record.seconds, 1),
@@ -215,51 +196,30 @@ class AssignmentTrainer:
                 "parameters": count_parameters(self.network),
                 "history": self.record.history,
                 "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+                "fingerprint": self.settings.fingerprint(),
             },
         )
 
 
-def train(folder: Path, tasks: int, visible: bool = True, **options: Any) -> bool:
-    """Train a network, or go on with its training, and write it; return whether it is finished.
+def train(settings: AssignmentTraining, out: Path, work: Path, visible: bool = True) -> int | None:
+    """Train a network, or go on with its training, and write it; return the signal that stopped it, or None.
 
     Parameters
     ----------
-    folder, tasks, options : as for :class:`AssignmentTrainer`.
+    settings : everything that shapes the result.
+    out : gets assignment.safetensors and assignment.json, its record.
+    work : parent of the resumable states, ``work/assignment/<fingerprint>/``.
     visible : whether progress is reported.
     """
-    with deferred_signals() as request, exclusive(folder / "work", request=request):
-        trainer = AssignmentTrainer(folder, tasks, **options)
-        restored = restore_state(folder / "work", trainer.network, trainer.optimizer)
-        trainer.record = restored or trainer.record
-        progress = TrainingProgress("assignment", tasks, trainer.record.step * trainer.budget.batch, visible)
+    folder = work / "assignment" / settings.fingerprint()
+    with deferred_signals() as request, exclusive(folder, request=request):
+        trainer = AssignmentTrainer(settings, folder)
+        trainer.record = restore_state(folder, trainer.network, trainer.optimizer) or trainer.record
+        progress = TrainingProgress("assignment", settings.tasks, trainer.record.step * settings.batch, visible)
         try:
             finished = trainer.run(progress, request)
         finally:
             progress.close()
         if finished:
-            trainer.release()
-    return finished
-
-
-def main() -> None:
-    """Read the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="Gets assignment.safetensors, assignment.json and the states.")
-    parser.add_argument("--tasks", type=int, default=2_000_000, help="How many tasks it sees.")
-    parser.add_argument("--threads", type=int, default=1, help="Threads of torch.")
-    parser.add_argument("--seed", type=int, default=0, help="Seed of weights and tasks.")
-    given = parser.parse_args()
-    for name in ("tasks", "threads"):
-        if getattr(given, name) < 1:
-            parser.error(f"--{name} must be at least 1, not {getattr(given, name)}")
-    torch.set_num_threads(given.threads)
-    try:
-        finished = train(given.folder, given.tasks, seed=given.seed)
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    if not finished:
-        sys.exit("stopped; the same command goes on")
-
-
-if __name__ == "__main__":
-    main()
+            trainer.release(out)
+    return None if finished else request.number
