@@ -121,8 +121,7 @@ class AssignmentTraining(Settings):
     prior: PriorSettings = Field(PriorSettings(), description="The tasks that it is trained on.")
     tasks: Tasks = Field(
         2_000_000,
-        description="Tasks to see, rounded up to whole batches; of many points a batch holds fewer, so about 7 % fewer are "
-        "seen.",
+        description="Tasks to see, rounded up to whole batches; a batch of many points holds fewer.",
         json_schema_extra=OF_SCALE,
     )
     batch: int = Field(32, ge=4, le=10**4, description="Tasks in a step.", json_schema_extra=OF_SCALE)
