@@ -98,8 +98,8 @@ def fit_many(
     """Fit a mixture to each of many data sets.
 
     The answers are those of :class:`TransformerGaussianMixture` with as many ``n_views``. Data sets of like lengths
-    share batches, in which the network and EM take all of them a step at a time; those that a batch cannot hold (missing
-    values, columns that are constant, more than 2,048 rows) are fitted one by one. A data set that cannot be fitted
+    share batches, in which the network and EM take all of them a step at a time; those that a batch cannot hold
+    (missing values, constant columns, more than 2,048 rows) are fitted one by one. A data set that cannot be fitted
     fails alone, with its reason.
 
     Parameters
