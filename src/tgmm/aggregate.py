@@ -35,7 +35,7 @@ from tgmm.columns import (
     over_seeds,
 )
 from tgmm.errors import UserError
-from tgmm.files import atomic_path, write_json
+from tgmm.files import write_json, write_parquet
 
 Recipes = Mapping[str, Mapping[str, Sequence[str]]]
 COMPARED = ["l2_error", "l2_error_reference"]  # what networks are compared by
@@ -61,8 +61,7 @@ def aggregate(
 ) -> pd.DataFrame:
     """Read score files, write ``summary_path`` (parquet) and ``headline_path`` (JSON), return the summary."""
     summary = summarise(read_scores(paths), resamples=resamples, seed=seed, recipes=recipes)
-    with atomic_path(summary_path) as temporary:
-        summary.to_parquet(temporary, index=False)
+    write_parquet(summary_path, summary)
     write_json(headline_path, plain(headline(summary)))
     return summary
 
