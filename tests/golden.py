@@ -267,6 +267,32 @@ def run_paper() -> Numbers:
     return {"files": [str(path.relative_to(root)) for path in required_files(root, "laptop")]}
 
 
+def run_plane() -> Numbers:
+    """What two methods make of a few tasks, and EM's way to it."""
+    from tgmm.plane import PlaneSettings, fit_plane
+
+    common = {"scale": "golden", "seed": 7}
+    methods = [{"method": "em", "kind": "em", "start": "normal"}, {"method": "sample-mean", "kind": "sample-mean"}]
+    settings = {"tasks": 2, "em_steps": 3, "tasksets": {"golden-d2": [entry | common for entry in methods]}}
+    tasks = fit_plane(PlaneSettings.read(settings), [taskset("anisotropic")], Path(), torch.device("cpu"))
+    fits = [{name: [fit["error"], fit["components"]] for name, fit in task["fits"].items()} for task in tasks[:2]]
+    return {"fits": fits, "paths": [task["paths"]["em"]["errors"] for task in tasks]}
+
+
+def run_page() -> Numbers:
+    """The sentences and the table at the head of the page."""
+    from tgmm.aggregate import headline, plain
+    from tgmm.page import contents
+
+    settings = {"scale": "golden", "seed": 5, "artefacts": []}
+    results = contents.Results(Path("nowhere"), contents.PageSettings.read(settings))
+    numbers = plain(headline(synthetic_summary()))
+    return {
+        "sentences": contents.sentences(results, numbers, []),
+        "table": contents.headline_table(numbers)["rows"],
+    }
+
+
 def synthetic_summary() -> pd.DataFrame:
     from synthetic_scores import METHODS, write_scores
     from tgmm.aggregate import aggregate
@@ -290,6 +316,8 @@ RUNS: dict[str, Callable[[], Numbers]] = {
     "figures": run_figures,
     "tables": run_tables,
     "paper": run_paper,
+    "plane": run_plane,
+    "page": run_page,
 }
 
 

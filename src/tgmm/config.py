@@ -142,6 +142,15 @@ class Theory(Settings):
     )
 
 
+class Question(Settings):
+    """A question of the study, under which the page and the report show artefacts."""
+
+    title: Annotated[str, Field(min_length=1, max_length=120)] = Field(description="The question, as a heading.")
+    artefacts: several(Annotated[str, Field(pattern=r"^[a-z0-9*?-]+$", max_length=80)]) = Field(
+        description="Names of artefacts or patterns with * and ?; the first question that has a match shows it."
+    )
+
+
 class Config(Settings):
     """The study of config.yaml, merged with workflow/scales/<scale>.yaml, whose keys are marked x-scale."""
 
@@ -162,6 +171,7 @@ class Config(Settings):
     tasksets: dict[Name, TaskSetEntry] = Field({}, description="The test tasks: a file for each d.")
     methods: dict[Name, AnyMethod] = Field({}, description="The estimators that are compared.")
     artefacts: dict[ArtefactName, AnyArtefact] = Field({}, description="Figures (fig-...) and tables (tab-...).")
+    questions: dict[Name, Question] = Field({}, description="The questions that the artefacts answer, in order.")
 
     trained: several(Annotated[str, Field(pattern=r"^[a-z0-9*?+-]+$", max_length=80)], least=0) = Field(
         (),

@@ -31,6 +31,8 @@ VERSIONS: dict[str, int] = {
     "figures": 1,
     "tables": 2,
     "paper": 1,
+    "plane": 1,  # the tasks of the page's live part
+    "page": 1,
 }
 
 

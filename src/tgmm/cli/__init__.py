@@ -43,8 +43,15 @@ def register_commands() -> None:
     from tgmm.cli.headline import headline
 
     groups = {
-        "Steps of the study": (compute.sample_tasks, compute.train, compute.score, compute.probe, artefacts.aggregate),
-        "Artefacts": (artefacts.figure, artefacts.table, artefacts.paper),
+        "Steps of the study": (
+            compute.sample_tasks,
+            compute.train,
+            compute.score,
+            compute.probe,
+            compute.plane,
+            artefacts.aggregate,
+        ),
+        "Artefacts": (artefacts.figure, artefacts.table, artefacts.paper, artefacts.page),
         "What there is": (headline, status.status),
         "Data of your own": (fit.fit, fit.predict, compute.train_assignment),
     }

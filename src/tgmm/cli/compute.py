@@ -166,3 +166,26 @@ def probe(
         if picture is not None:
             write_table(picture, picture_table(tests, table, values), digits=6)
     print(f"{family}: {len(table)} rows -> {out}" + (f", {picture}" if picture else ""))
+
+
+def plane(
+    tasks: Annotated[list[Path], typer.Argument(help="Task sets in two dimensions, files that sample-tasks wrote.")],
+    models: Annotated[Path, typer.Option(help="Folder of all trained families.")],
+    out: Annotated[Path, typer.Option(help="The tasks and estimates to write, .json.")],
+    device: DeviceOption = "cpu",
+    settings: SettingsOption = None,
+    config: ConfigOption = Path("config.yaml"),
+    scale: ScaleOption = None,
+) -> None:
+    """Fit a few tasks in the plane with every method, and EM step by step beside a network block by block."""
+    values = resolve_settings(settings, config, scale, lambda study: study.plane_settings())
+    with leased(device) as torch_device:
+        from tgmm.methods.threads import one_thread
+        from tgmm.plane import PlaneSettings, fit_plane, write_plane
+        from tgmm.tasks.taskset import load_taskset
+
+        with one_thread():
+            tasksets = [load_taskset(path) for path in tasks]
+            entries = fit_plane(PlaneSettings.read(values, "settings of tgmm plane"), tasksets, models, torch_device)
+        write_plane(out, entries)
+    print(f"{len(entries)} tasks -> {out}")
