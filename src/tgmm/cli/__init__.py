@@ -39,7 +39,7 @@ def options(
 
 def register_commands() -> None:
     """Add every command to the application. Heavy imports stay inside the commands' bodies."""
-    from tgmm.cli import ablation, artefacts, compute, fit, status, theory
+    from tgmm.cli import ablation, artefacts, compute, fit, look, status, theory
     from tgmm.cli.headline import headline
 
     groups = {
@@ -52,8 +52,8 @@ def register_commands() -> None:
             artefacts.aggregate,
         ),
         "Artefacts": (artefacts.figure, artefacts.table, artefacts.paper, artefacts.page),
-        "What there is": (headline, status.status),
-        "Data of your own": (fit.fit, fit.predict, compute.train_assignment),
+        "What there is": (headline, status.status, look.compare),
+        "Data of your own": (fit.fit, fit.predict, look.demo, compute.train_assignment),
     }
     for panel, commands in groups.items():
         for command in commands:
