@@ -98,6 +98,23 @@ def run_training(kind: str) -> Numbers:
     return found
 
 
+def run_assignment() -> Numbers:
+    """Weights and validations of the estimator's network after a few steps."""
+    from safetensors.torch import load_file
+
+    from tgmm.train.assignment import train
+    from tgmm.train.settings import AssignmentTraining
+
+    network = {"width": 8, "blocks": 2, "heads": 2, "waves": 2}
+    settings = AssignmentTraining.read({"tasks": 64, "batch": 8, "validation_batches": 6, "network": network})
+    with tempfile.TemporaryDirectory() as folder:
+        train(settings, Path(folder), Path(folder) / "work", visible=False)
+        state = load_file(Path(folder) / "assignment.safetensors")
+        history = json.loads((Path(folder) / "assignment.json").read_text())["history"]
+    sizes = [float(tensor.double().square().sum()) for tensor in state.values()]
+    return {"validation": [history[-1]["validation_told"], history[-1]["tasks"]], "weights": [sum(sizes), len(sizes)]}
+
+
 def run_scores(kind: str) -> Numbers:
     """Every metric of every method of a kind on a small task set of either covariance."""
     from tgmm.evaluate import ScoreSettings, build_scored, score_taskset
@@ -289,6 +306,7 @@ def synthetic_summary() -> pd.DataFrame:
 RUNS: dict[str, Callable[[], Numbers]] = {
     "tasks": run_tasks,
     **{f"training:{kind}": lambda kind=kind: run_training(kind) for kind in KINDS},
+    "training:assignment": run_assignment,
     **{f"scores:{kind}": lambda kind=kind: run_scores(kind) for kind in METHODS},
     "scores:tgmm": run_network_scores,
     "summary": run_summary,

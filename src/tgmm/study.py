@@ -290,6 +290,10 @@ class Study:
         refuse_unknown("family", family, self.planned)
         return family_settings(self.config, self.planned[family], self.config.seed)
 
+    def assignment_settings(self) -> dict[str, Any]:
+        """Settings of `tgmm train-assignment`."""
+        return self.config.assignment.plain()
+
     def ablation_settings(self, d: int, seed: int) -> dict[str, Any]:
         """Settings of `tgmm ablation run`: those of every change's training, the baseline first.
 

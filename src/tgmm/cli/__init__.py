@@ -53,7 +53,7 @@ def register_commands() -> None:
         ),
         "Artefacts": (artefacts.figure, artefacts.table, artefacts.paper, artefacts.page),
         "What there is": (headline, status.status, look.compare),
-        "Data of your own": (fit.fit, fit.predict, look.demo),
+        "Data of your own": (fit.fit, fit.predict, look.demo, compute.train_assignment),
     }
     for panel, commands in groups.items():
         for command in commands:

@@ -69,6 +69,28 @@ def train(
         sys.exit(128 + reason.signal)
 
 
+def train_assignment(
+    out: Annotated[Path, typer.Option(help="Folder of assignment.safetensors and assignment.json, its record.")],
+    work: WorkOption = Path("work"),
+    settings: SettingsOption = None,
+    config: ConfigOption = Path("config.yaml"),
+    scale: ScaleOption = None,
+) -> None:
+    """Train the estimator's network on the CPU, or go on from its last state; Ctrl-C and SIGTERM save a state first."""
+    values = resolve_settings(settings, config, scale, lambda study: study.assignment_settings())
+    from tgmm.devices import settle_threads
+
+    settle_threads()
+    from tgmm.train.assignment import train
+    from tgmm.train.settings import AssignmentTraining
+
+    number = train(AssignmentTraining.read(values), out, work)
+    if number is not None:
+        print(f"assignment: stopped by {signal.Signals(number).name}; the same command resumes", file=sys.stderr)
+        sys.exit(128 + number)
+    print(f"assignment: trained -> {out}")
+
+
 def score(
     methods: Annotated[list[str], typer.Argument(help="Methods to score, such as em-restarts or tgmm-components.")],
     tasks: Annotated[Path, typer.Option(help="Task set, a file that sample-tasks wrote.")],
