@@ -5,7 +5,6 @@ A new kind is a class here and a function that draws it; the configuration then 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -16,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 from pydantic import Field
 
 from tgmm.columns import ROLES, TASKSET_ROLES
-from tgmm.errors import UserError, unknown_name
-from tgmm.files import write_atomically
+from tgmm.errors import UserError, refuse_unknown
+from tgmm.files import read_json, write_atomically
 from tgmm.settings import Count, Name, Settings, several
 
 if TYPE_CHECKING:
@@ -324,8 +323,7 @@ def drawn_by(settings: Mapping[str, Any], prefix: str) -> tuple[str, ModuleType,
     UserError : for a kind that does not exist or is no figure (or table), or settings that the kind does not take.
     """
     kinds = {name: kind for name, kind in NAMES.items() if kind.prefix == prefix}
-    if settings.get("kind") not in kinds:
-        raise unknown_name("artefact kind", settings.get("kind"), kinds)
+    refuse_unknown("artefact kind", settings.get("kind"), kinds)
     kind = kinds[settings["kind"]]
     own = {key: value for key, value in settings.items() if key in kind.model_fields}
     defaults = kind.read(own, "settings of the artefact").plain()
@@ -392,9 +390,9 @@ def _training_records(tables: Mapping[str, str | Path]) -> dict[str, dict[str, f
         file = Path(path).with_name("config.json")
         if file.is_file():
             try:
-                record = json.loads(file.read_text(encoding="utf-8"))["record"]
+                record = read_json(file)["record"]
                 records[family] = {key: record[key] for key in ("tasks_seen", "steps", "processor_seconds")}
-            except (ValueError, KeyError, TypeError) as error:
+            except (KeyError, TypeError) as error:
                 raise UserError(f"{file}: not the record of a training ({type(error).__name__}: {error})") from error
     return records
 

@@ -15,15 +15,15 @@ class DivergenceError(UserError):
 
 
 def unknown_name(kind: str, name: object, choices: Iterable[object]) -> UserError:
-    """An error for a name that is not among the choices, with the nearest valid one.
-
-    Parameters
-    ----------
-    kind : what is named, such as ``"recipe"``.
-    name : the name that was given.
-    choices : the valid names.
-    """
+    """An error for a name of some kind, such as ``"recipe"``, that is no choice, with the nearest valid one."""
     valid = [str(choice) for choice in choices]
     nearest = difflib.get_close_matches(str(name), valid, n=1)
     hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
     return UserError(f"unknown {kind} '{name}'{hint} (valid: {', '.join(valid)})")
+
+
+def refuse_unknown(kind: str, name: object, choices: Iterable[object]) -> None:
+    """Raise :func:`unknown_name` unless the name is among the choices."""
+    choices = list(choices)
+    if name not in choices:
+        raise unknown_name(kind, name, choices)

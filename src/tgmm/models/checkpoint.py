@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
+from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import nn
 
 from tgmm.errors import UserError
-from tgmm.files import write_atomically, write_json
+from tgmm.files import read_json, read_safetensors_header, write_atomically, write_json
 from tgmm.models.settings import NetworkSettings
 
 FORMAT = 1
 WEIGHTS_FILE, RECORD_FILE = "model.safetensors", "config.json"
+ADVICE = "; train the family or pull its release"
 
 
 @dataclass(frozen=True)
@@ -53,39 +53,44 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
 
     Raises
     ------
-    UserError
-        For a missing, corrupt or foreign folder: the message names the file and what is wrong with it.
+    UserError : for a missing, corrupt or foreign folder: the message names the file and what is wrong with it.
     """
     record = read_record(folder)
     path = folder / WEIGHTS_FILE
     try:
-        weights = path.read_bytes()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); train the family or pull its release") from error
-    if hashlib.sha256(weights).hexdigest() != record["weights_sha256"]:
+        raise UserError(f"{path}: cannot be read ({error.strerror}){ADVICE}") from error
+    if digest != record["weights_sha256"]:
         raise UserError(f"{path}: its SHA-256 is not the one in {RECORD_FILE}: corrupt, or from another training")
     try:
-        network = NetworkSettings.from_dict(record["network"]).build()
+        settings = NetworkSettings.from_dict(record["network"])
+        with torch.device("meta"):  # shapes without memory
+            wanted = {name: tuple(tensor.shape) for name, tensor in settings.build().state_dict().items()}
     except (UserError, AttributeError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise UserError(f"{folder / RECORD_FILE}: describes no network of this version ({error})") from error
     try:
-        state = {name: tensor.float() for name, tensor in load_tensors(weights).items()}
-        network.load_state_dict(state)
-    except (SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        _refuse_other_shapes(read_safetensors_header(path).shapes, wanted)
+        network = settings.build()
+        network.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
+    except (SafetensorError, RuntimeError, UserError) as error:
+        reason = str(error).removeprefix(f"{path}: ").splitlines()[0]
         raise UserError(f"{path}: not a checkpoint of the network in {RECORD_FILE} ({reason})") from error
     return Checkpoint(network.to(device).eval(), record)
+
+
+def _refuse_other_shapes(found: dict[str, tuple[int, ...]], wanted: dict[str, tuple[int, ...]]) -> None:
+    """Compare the tensors of a file with those of a network before memory is taken for either."""
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise UserError(f"tensor '{name}' has shape {found.get(name)}, and the network's has {wanted.get(name)}")
 
 
 def read_record(folder: Path) -> dict[str, Any]:
     """The training record of a model folder, checked for the keys that loading needs."""
     path = folder / RECORD_FILE
-    try:
-        record = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); train the family or pull its release") from error
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from error
+    record = read_json(path, ADVICE)
     keys = record if isinstance(record, dict) else {}
     missing = [key for key in ("family", "format", "network", "weights_sha256") if key not in keys]
     if missing:

@@ -27,9 +27,8 @@ from tgmm.errors import UserError
 from tgmm.files import SafetensorsHeader, read_safetensors_header, write_atomically
 from tgmm.mixture import Mixture
 from tgmm.settings import Settings
-from tgmm.tasks.feasible import MOST_COMPONENTS
 from tgmm.tasks.sampler import COVARIANCES, sample_mixtures, sample_points
-from tgmm.tasks.shifts import Shift, ShiftValues
+from tgmm.tasks.shifts import MOST_COMPONENTS, Shift, ShiftValues
 
 FORMAT = 2
 METADATA_KEY = "taskset"  # one key only: safetensors writes several in random order
@@ -192,14 +191,7 @@ def hash_tasks(cell: Cell) -> str:
 
 
 def sample_taskset(settings: dict[str, Any]) -> TaskSet:
-    """Draw a task set.
-
-    Parameters
-    ----------
-    settings : "taskset" (its name), "covariance", "dimension", "n_components" (list of K), "n_points" (list of N),
-        "tasks" (number for each K), "heldout_points", "seed" and, where the tasks are shifted, "shifts" (list of a
-        "kind" with its "values").
-    """
+    """Draw a task set from the keys of :class:`TaskSetSettings`."""
     chosen = TaskSetSettings.read(settings, "task-set settings")
     cells = []
     for n_components in chosen.n_components:
@@ -237,8 +229,7 @@ def load_taskset(path: Path, *, check: bool = True) -> TaskSet:
 
     Raises
     ------
-    UserError
-        For a missing or foreign file, and for tasks that do not match their hash.
+    UserError : for a missing or foreign file, and for tasks that do not match their hash.
     """
     header = read_safetensors_header(path)
     try:

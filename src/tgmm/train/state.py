@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tgmm.errors import UserError
-from tgmm.files import write_atomically
-from tgmm.locks import FileLock
+from tgmm.files import FileLock, read_safetensors_header, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from tgmm.train.optimizer import Optimizer
     from tgmm.train.progress import InterruptRequest
+    from tgmm.train.step import Optimizer
 
 NAME = re.compile(r"state-(\d{9})-([0-9a-f]{16})\.safetensors")
 KEPT = 2
@@ -105,24 +104,18 @@ def state_files(folder: Path) -> list[Path]:
 def read_header(path: Path) -> tuple[dict[str, Any], float]:
     """The training record in a state's header, and when the file was written (seconds since the epoch).
 
-    The header is safetensors': its length in 8 bytes (little-endian), then JSON with the offsets of the tensors and,
-    under ``__metadata__``, the training record. Tensors stay unread, so of their damage only a wrong size is noticed.
+    Tensors stay unread, so of their damage only a wrong size is noticed.
 
     Raises
     ------
     FileNotFoundError
-    ValueError, TypeError, LookupError or AttributeError : where the file is no state.
+    UserError, ValueError or LookupError : where the file is no state.
     """
-    with path.open("rb") as file:
-        status = os.fstat(file.fileno())
-        length = int.from_bytes(file.read(8), "little")
-        if length > status.st_size:
-            raise ValueError("the header is longer than the file")
-        header = json.loads(file.read(length))
-    record = json.loads(header.pop("__metadata__")["record"])
-    if 8 + length + max(tensor["data_offsets"][1] for tensor in header.values()) != status.st_size:
-        raise ValueError("the file has not the size that its header says")
-    return record, status.st_mtime
+    written = path.stat().st_mtime
+    try:
+        return json.loads(read_safetensors_header(path).metadata["record"]), written
+    except UserError as error:
+        raise (error.__cause__ if isinstance(error.__cause__, FileNotFoundError) else error) from None
 
 
 @contextmanager
