@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 CONFIDENCE = 0.95
+MOST_RESAMPLES = 100_000  # all of a cell are in memory at once
 COLUMNS_AT_A_TIME = 2048  # all resamples of so many means are held in memory
 
 

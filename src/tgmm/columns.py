@@ -33,6 +33,16 @@ SCORE_COLUMNS = [*CELL, "task_id", *METHOD, *METRICS, "failed", "failure_reason"
 STATISTICS = ["mean", "median", "low", "high", "quantile_90", "n_tasks", "n_failed", "failure_share", "failure_reason"]
 SUMMARY_COLUMNS = [*CELL, *METHOD, "metric", *STATISTICS]
 
+# What columns of tables hold; all others hold numbers or truth values.
+TEXTS = {
+    "scale", "taskset", "covariance", "shift", "method", "family", "recipe", "metric", "failure_reason", "quantity",
+    "variant", "reference", "part", "change", "measure", "mixtures", "approach", "heads_claimed",
+}  # fmt: skip
+WHOLE = {"d", "K", "N", "seed", "task_id", "n_tasks", "n_failed"}
+# Columns without a value that is missing, and those of tables of task sets besides.
+COMPLETE = {"d", "seed", "task_id", "scale", "method", "metric"}
+COMPLETE_CELLS = {"taskset", "covariance", "K", "N", "shift", "shift_value"}
+
 ORACLE = "em-oracle"  # EM from the truth, the floor of likelihood methods
 SAMPLE_MEAN = "sample-mean"  # the trivial estimate
 # The methods that every network is compared with, task by task.

@@ -16,10 +16,11 @@ from tgmm.cli.common import (
     SettingsOption,
     WorkOption,
     leased,
+    refuse_other,
     resolve_settings,
     write_table,
 )
-from tgmm.errors import UserError
+from tgmm.files import check_outputs
 
 app = typer.Typer(no_args_is_help=True, help="What makes a training task count: one change of a recipe at a time.")
 
@@ -39,8 +40,8 @@ def run(
 ) -> None:
     """Train every change with one seed, or go on from the last state; Ctrl-C and SIGTERM save a state first."""
     values = resolve_settings(settings, config, scale, lambda study: study.ablation_settings(d, seed))
-    if (values.get("d"), values.get("seed")) != (d, seed):
-        raise UserError(f"--settings are of d = {values.get('d')}, seed {values.get('seed')}, not of {d}, {seed}")
+    check_outputs(out)
+    refuse_other(f"d = {values.get('d')}, seed {values.get('seed')}", f"d = {d}, seed {seed}")
     name = f"ablation, d = {d}, seed {seed}"
     with leased(device) as torch_device:
         from tgmm.ablation.run import run_ablation
@@ -62,6 +63,7 @@ def merge(
     from tgmm.ablation.compare import COLUMNS, final_rows, merge_parts
     from tgmm.aggregate import read_table
 
+    check_outputs(out)
     table = merge_parts([read_table(path, COLUMNS) for path in files])
     final_rows(table)  # refuses a part without a baseline
     write_table(out, table, digits=8)

@@ -23,10 +23,12 @@ def aggregate(
     settings: SettingsOption = None,
 ) -> None:
     """Summarise scores: mean, median, 95 % interval and failures of every method in every cell."""
+    from tgmm.aggregate import SummarySettings
     from tgmm.aggregate import aggregate as write_summary
 
     values = {"bootstrap": resamples, "seed": seed} | (load_settings(settings) or {})
-    options = {"resamples": values["bootstrap"], "seed": values["seed"], "recipes": values.get("recipes")}
+    chosen = SummarySettings.read(values, "settings of tgmm aggregate")
+    options = {"resamples": chosen.bootstrap, "seed": chosen.seed, "recipes": chosen.recipes, "scale": chosen.scale}
     summary = write_summary(files, out, headline, **options)
     print(f"{len(files)} score files, {summary['method'].nunique()} methods -> {out}, {headline}")
 

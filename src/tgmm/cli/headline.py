@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import textwrap
@@ -14,7 +13,7 @@ import typer
 
 from tgmm.errors import UserError, unknown_name
 from tgmm.figures.style import STYLES, is_level, method_style
-from tgmm.files import write_atomically
+from tgmm.files import parse_json, read_text, write_atomically
 from tgmm.tables.render import write_number, write_percent
 
 WIDTH = 80  # characters of a line of the terminal's table
@@ -62,7 +61,7 @@ def headline(
     if into is None:
         print_headline(meta, tables, root, scale)
         return
-    before = _read_text(into)
+    before = read_text(into)
     after = replace_between_markers(before, markdown_lines(meta, tables), into)
     if not check:
         write_atomically(into, after)
@@ -89,7 +88,7 @@ def read_headline(path: Path, scale: str) -> tuple[dict, list[HeadlineTable]]:
         there = f" (there are results of {', '.join(run)})" if run else ""
         raise UserError(f"{path}: not there; scale '{scale}' has not been run{there}")
     try:
-        numbers = json.loads(_read_text(path))
+        numbers = parse_json(read_text(path), path)
         meta = TypeAdapter(dict[str, str | int]).validate_python(numbers.pop("meta"))
         cells = TypeAdapter(dict[str, dict[str, dict[str, dict[str, float | None]]]]).validate_python(numbers)
         return meta, [_table(name, part) for name, part in cells.items() if len(part) <= MOST_CELLS]
@@ -105,14 +104,6 @@ def _chosen(tables: list[HeadlineTable], names: list[str]) -> list[HeadlineTable
         if name not in known:
             raise unknown_name("task set", name, known)
     return [known[name] for name in names] or tables
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise UserError(f"{path}: cannot be read ({reason})") from error
 
 
 def _first_mistake(error) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from tgmm.cli.common import write_table
 from tgmm.errors import UserError, unknown_name
+from tgmm.files import check_outputs
 
 app = typer.Typer(no_args_is_help=True, help="The paper's theorems as programs: constructed transformers at work.")
 
@@ -85,6 +86,7 @@ def measure(
 
     if what not in MEASUREMENTS:
         raise unknown_name("measurement", what, MEASUREMENTS)
+    check_outputs(out)
     measurements = {
         "em": lambda: measure_em(widths=_whole_numbers("--widths", widths), n_tasks=tasks, seed=seed),
         "power": lambda: measure_power(n_tasks=tasks, seed=seed),

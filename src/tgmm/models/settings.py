@@ -153,7 +153,7 @@ class NetworkSettings(NetworkSize):
         UserError : one line with the key and what would be right.
         """
         kind = values.get("kind") if isinstance(values, Mapping) else None
-        if kind not in NETWORK_KINDS:
+        if str(kind) not in NETWORK_KINDS:
             raise unknown_name("network kind", kind, NETWORK_KINDS)
         return NETWORK_KINDS[kind].read(without_removed(values))
 

@@ -16,14 +16,13 @@ from torch import Tensor
 from tgmm.errors import UserError
 from tgmm.metrics import l2_error
 from tgmm.mixture import Mixture, responsibilities
-from tgmm.probes.measure import em_path
+from tgmm.probes.measure import DEFAULT_COMPONENTS, em_path
 from tgmm.probes.trace import TracedTasks
 
 COLUMNS = (
     "scale", "family", "seed", "d", "K", "N", "task_id", "l2_error", "block", "head",
     "part", "item", "component", "x", "y", "responsibility", "attention",
 )  # fmt: skip
-DEFAULT_COMPONENTS = 3
 
 
 def picture_table(tests: list[TracedTasks], table: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 STATES = ("training", "damaged", "stopped", "finished", "queued")
 ERRORS = ("validation_l2_error", "validation_l2_error_oracle")
 SPEED_SECONDS = 60.0  # of training, at least, over which the speed is averaged
-DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, OSError)
+DAMAGE = (UserError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, OSError)
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def newest_state(folder: Path, batch: int) -> tuple[dict[str, Any], str | None]:
         except FileNotFoundError:  # its trainer has just replaced it
             continue
         except DAMAGE:
-            note = "newest state damaged"
+            note = "newest state damaged" if path.exists() else note
     return {}, note
 
 
