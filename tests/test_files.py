@@ -29,6 +29,7 @@ from tgmm.files import (
     read_safetensors_header,
     write_atomically,
     write_json,
+    write_parquet,
 )
 
 TENSORS = {"a.b": torch.arange(6).reshape(2, 3), "c": torch.ones(4), "empty": torch.zeros(0, 5)}
@@ -177,6 +178,20 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(suffix, size, tmp_path
     only_line(error)
     assert path.read_text() == "old"
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_parquet_table_comes_back_and_is_smaller(tmp_path):
+    random = np.random.default_rng(1)
+    table = pd.DataFrame({
+        "name": ["a", "b"] * 2000, "count": range(4000), "failed": [False, True] * 2000,
+        "single": random.exponential(size=4000).astype("float32"), "double": random.normal(size=4000),
+    })  # fmt: skip
+    table.loc[3, "double"] = np.nan
+    write_parquet(tmp_path / "new" / "table.parquet", table)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "new" / "table.parquet"), table)
+    table.to_parquet(tmp_path / "plain.parquet", compression="zstd")
+    sizes = [(tmp_path / name).stat().st_size for name in ("new/table.parquet", "plain.parquet")]
+    assert sizes[0] < 0.9 * sizes[1]
 
 
 def test_an_error_of_the_block_is_that_error_and_keeps_what_was_there(tmp_path):

@@ -42,7 +42,7 @@ from tgmm.columns import (
     over_seeds,
 )
 from tgmm.errors import UserError, shown
-from tgmm.files import atomic_path, check_outputs, write_json
+from tgmm.files import check_outputs, write_json, write_parquet
 from tgmm.settings import Name, Seed, Settings, several
 
 LARGEST_TABLE = 1 << 30  # bytes
@@ -88,8 +88,7 @@ def aggregate(
     """
     check_outputs(summary_path, headline_path)
     summary = summarise(read_scores(paths, scale), resamples=resamples, seed=seed, recipes=recipes)
-    with atomic_path(summary_path) as temporary:
-        summary.to_parquet(temporary, index=False)
+    write_parquet(summary_path, summary)
     write_json(headline_path, plain(headline(summary)))
     return summary
 

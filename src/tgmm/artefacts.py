@@ -28,7 +28,7 @@ ArtefactName = Annotated[str, Field(pattern=r"^(fig|tab)-[a-z0-9][a-z0-9-]*$", m
 Metric = Literal[
     "l2_error", "l2_error_reference", "mean_error", "weight_error", "scale_error", "weight_cross_entropy", "accuracy",
     "log_likelihood", "log_likelihood_deficit", "log_likelihood_heldout", "log_likelihood_heldout_deficit",
-    "log_likelihood_reference", "dropped_reference", "seconds",
+    "log_likelihood_reference", "dropped_reference", "seconds", "iterations",
 ]  # fmt: skip
 NetworkRole, TasksetRole = Literal[tuple(ROLES)], Literal[tuple(TASKSET_ROLES)]
 Metrics, Names, Dimensions = several(Metric), several(Name), several(Count, least=0)

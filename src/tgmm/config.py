@@ -53,6 +53,9 @@ class Recipe(Settings):
     axes: int | None = Field(
         None, ge=0, le=4096, description="Principal axes that a component network sees; empty takes the scale's."
     )
+    anisotropic: dict[Name, int | bool] = Field(
+        {}, description="Settings of the network on anisotropic tasks, in place of the scale's."
+    )
 
 
 class TaskFamily(Settings):

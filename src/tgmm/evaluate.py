@@ -16,7 +16,7 @@ from torch import Tensor
 from tgmm import metrics
 from tgmm.columns import METRICS, SCORE_COLUMNS
 from tgmm.errors import UserError, shown
-from tgmm.files import atomic_path
+from tgmm.files import write_parquet
 from tgmm.methods.base import Method, TaskPoints
 from tgmm.methods.settings import AnyMethod, MethodContext
 from tgmm.mixture import Mixture, rescaled
@@ -181,6 +181,4 @@ def score_estimates(
 
 def write_scores(path: Path, scores: pd.DataFrame) -> None:
     """Write scores as parquet, whole or not at all; measurements in single precision, which halves the file."""
-    compact = scores.astype({name: "float32" for name in METRICS if name != "iterations"})
-    with atomic_path(path) as temporary:
-        compact.to_parquet(temporary, index=False, compression="zstd")
+    write_parquet(path, scores.astype({name: "float32" for name in METRICS if name != "iterations"}))

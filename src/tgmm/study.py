@@ -397,11 +397,12 @@ class Study:
 def family_settings(config: Config, family: Family, seed: int) -> dict[str, Any]:
     """Settings of training for a family: its name, its tasks, its recipe's network, loss and budget."""
     recipe = config.recipes[family.recipe]
+    special = recipe.anisotropic if family.covariance == "anisotropic" else {}
     return {
         "family": family.name,
         **family.tasks,
         "recipe": family.recipe,
-        "network": network_settings(config, family.recipe),
+        "network": network_settings(config, family.recipe) | special,
         "loss": recipe.loss,
         "training": config.training[recipe.training or family.recipe].plain(),
         "validation_tasks": config.validation_tasks,

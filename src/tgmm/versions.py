@@ -19,7 +19,7 @@ VERSIONS: dict[str, int] = {
     "scores:spectral": 1,
     "scores:tgmm": 3,
     "scores:sample-mean": 1,
-    "scores:bayes": 1,
+    "scores:bayes": 2,
     "summary": 2,
     "theory:em": 1,
     "theory:power": 1,

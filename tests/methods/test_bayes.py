@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from tgmm.methods.base import TaskPoints
-from tgmm.methods.bayes import BayesSettings, estimate_bayes, least_error
+from tgmm.methods.bayes import LONGER, BayesSettings, estimate_bayes, least_error, nearest_order
 from tgmm.methods.settings import Bayes, MethodContext
-from tgmm.metrics import l2_error
+from tgmm.metrics import l2_error, match
 from tgmm.mixture import Mixture
 
 # On a line the prior's limit on cosines leaves means of opposite signs, which tell the two components apart.
@@ -58,6 +58,28 @@ def test_chains_that_do_not_agree_are_a_failure():
     found = estimate_bayes(POINTS, 2, settings, seed=3, index=torch.arange(2), truth=far)
     assert set(found.failures) == {0, 1}
     assert all(reason.startswith("two groups of chains disagree") for reason in found.failures.values())
+    assert found.iterations.tolist() == [6 + 6 * LONGER] * 2
+
+
+def test_where_chains_do_not_agree_they_run_longer(result):
+    """Ten sweeps leave one group where it started, far away; the other task keeps its estimate."""
+    far = Mixture(TRUTH.weights, torch.stack([TRUTH.means[0], TRUTH.means[1].sign() * torch.tensor([[0.3], [4.8]])]))
+    draw = {"seed": 3, "index": torch.arange(2), "truth": far}
+    found = estimate_bayes(POINTS, 2, BayesSettings(sweeps=10), **draw)
+    short = estimate_bayes(POINTS, 2, BayesSettings(sweeps=10, disagreement=1e9), **draw)
+    assert found.failures == {}
+    assert found.iterations.tolist() == [10, 10 + 10 * LONGER]
+    assert torch.equal(found.mixture.means[0], short.mixture.means[0])
+    assert not torch.equal(found.mixture.means[1], short.mixture.means[1])
+
+
+def test_orders_of_components_are_the_nearest_of_all(make_mixture):
+    """The product that gives every permutation's error at once, against the evaluator's own matching."""
+    samples, estimate = make_mixture(12, 4, 3), make_mixture(2, 4, 3)
+    lined_up, _, error = nearest_order(samples, estimate, 6)
+    wide = estimate.map(lambda tensor: tensor.repeat_interleave(6, 0))
+    torch.testing.assert_close(lined_up.means, match(samples, wide).means)
+    torch.testing.assert_close(error, l2_error(samples, wide).unflatten(0, (2, 6)).mean(1))
 
 
 def test_the_estimate_lies_in_the_hull_of_the_prior(result):

@@ -10,6 +10,7 @@ import sys
 import pytest
 from workflow_project import ROOT
 
+from tgmm.columns import METRICS
 from tgmm.config import read_config
 from tgmm.errors import UserError
 from tgmm.study import Family, load_study, network_settings, study_from_config
@@ -231,6 +232,25 @@ def test_a_recipe_may_scale_its_network_and_share_a_budget(config):
     size = network_settings(study_from_config(config, ROOT).config, "reference")
     assert train["network"] == {**size, "kind": "gpt2", "width": size["width"] // 2, "blocks": size["blocks"] * 3 // 2}
     assert train["training"] == study_from_config(config, ROOT).config.training["reference"].plain()
+
+
+def test_a_recipe_may_differ_on_anisotropic_tasks_and_there_alone(config):
+    """Scales are learnt with moments; what isotropic networks are trained with stays as it is."""
+    plain = edited(config, "recipes.components", {"network": "components", "loss": "matched"})
+    study, without = study_from_config(config, ROOT), study_from_config(plain, ROOT)
+    for name, family in study.families.items():
+        settings, before = study.train_settings(name), without.train_settings(name)
+        if family.covariance == "anisotropic":
+            assert (settings["network"]["moments"], before["network"]["moments"]) == (True, False)
+            settings["network"]["moments"] = False
+        assert settings == before
+
+
+def test_every_measurement_of_a_score_file_is_drawn_or_tabulated(config):
+    read = set()
+    for artefact in config["artefacts"].values():
+        read |= {artefact.get("metric"), *artefact.get("metrics", [])}
+    assert set(METRICS) <= read
 
 
 def test_artefacts_may_belong_to_some_scales_only(config):

@@ -164,7 +164,7 @@ class Bayes(MethodSettings):
     CELLS: ClassVar[dict[int, tuple[int, ...]]] = {2: (2, 3, 4, 5), 8: (5,)}
 
     kind: Literal["bayes"] = Field(description="What sort of estimator this is.")
-    sweeps: int = Field(1500, ge=1, le=LARGE, description="Of every chain; the first third adapts its steps.")
+    sweeps: int = Field(1000, ge=1, le=LARGE, description="Of every chain; the first third adapts its steps.")
 
     def applies(self, covariance: str, dimension: int) -> bool:
         return covariance == "isotropic" and dimension in self.CELLS
