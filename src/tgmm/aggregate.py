@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 from pydantic import Field
 
 from tgmm.bootstrap import MOST_RESAMPLES, bootstrap_interval, percentile_interval, resampled_sums
@@ -150,14 +151,23 @@ def _check_column(path: Path, values: pd.Series, complete: set[str]) -> None:
             right = present.map(lambda value: isinstance(value, str)).astype(bool)
     else:
         wanted = "whole numbers" if column in WHOLE else "numbers"
-        numbers = present if pd.api.types.is_numeric_dtype(present) else pd.to_numeric(present, errors="coerce")
-        right = numbers.notna() & (numbers.dtype.kind != "c") & (present.dtype.kind not in "OUT" or not len(present))
+        truth = pd.api.types.infer_dtype(present) == "boolean"
+        numbers = present if truth or is_numeric_dtype(present) else pd.Series(math.nan, present.index)
+        right = numbers.notna() & (numbers.dtype.kind != "c")
         if column in WHOLE and right.all():
             right = numbers.astype(float).map(math.isfinite) & (numbers.astype(float) % 1 == 0) & (numbers >= 0)
     if not right.all():
-        raise UserError(f"{path}: column '{column}' must hold {wanted}, not {shown(present[~right].iloc[0])}")
+        raise UserError(f"{path}: column '{column}' must hold {wanted}, not {shown(_worst(present, right))}")
     if column in complete and len(present) < len(values):
         raise UserError(f"{path}: column '{column}' lacks a value in {len(values) - len(present):,} rows")
+
+
+def _worst(values: pd.Series, right: pd.Series) -> object:
+    """The first value that is wrong: of text among numbers, the first that is no number."""
+    wrong = values[~right]
+    text = wrong[pd.to_numeric(wrong, errors="coerce").isna()]
+    value = (text if len(text) else wrong).iloc[0]
+    return value.item() if hasattr(value, "item") else value
 
 
 def _refuse_duplicates(scores: pd.DataFrame) -> None:

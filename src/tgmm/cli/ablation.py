@@ -41,7 +41,7 @@ def run(
     """Train every change with one seed, or go on from the last state; Ctrl-C and SIGTERM save a state first."""
     values = resolve_settings(settings, config, scale, lambda study: study.ablation_settings(d, seed))
     check_outputs(out)
-    refuse_other(f"d = {values.get('d')}, seed {values.get('seed')}", f"d = {d}, seed {seed}")
+    refuse_other({key: values.get(key) for key in ("d", "seed")}, {"d": d, "seed": seed})
     name = f"ablation, d = {d}, seed {seed}"
     with leased(device) as torch_device:
         from tgmm.ablation.run import run_ablation

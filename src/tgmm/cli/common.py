@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tgmm.errors import UserError
+from tgmm.errors import UserError, shown
 from tgmm.files import atomic_path, parse_json, read_text
 
 if TYPE_CHECKING:
@@ -44,17 +44,25 @@ def load_settings(text_or_path: str | None) -> dict | None:
     text = text_or_path.strip()
     source = "--settings"
     if not text.startswith(("{", "[")):
-        source, text = text, read_text(text)
+        source, text = text, _read_file(text)
     settings = parse_json(text, source)
     if not isinstance(settings, dict):
         raise UserError(f"{source}: must be a JSON object, not a {type(settings).__name__}")
     return settings
 
 
+def _read_file(path: str) -> str:
+    try:
+        return read_text(path)
+    except UserError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise UserError(f"--settings takes JSON text or a JSON file; {shown(path)} {reason[-200:]}") from error
+
+
 def refuse_other(given: object, asked: object) -> None:
     """Refuse settings that are not of what the command was asked for."""
     if given != asked:
-        raise UserError(f"--settings are of {given}, not of {asked}")
+        raise UserError(f"--settings are of {shown(given)}, not of {shown(asked)}")
 
 
 @contextmanager

@@ -28,10 +28,10 @@ class Budget(Settings):
 
     tasks: Tasks = Field(description="Tasks to see, rounded up to whole batches.")
     batch: int = Field(32, ge=1, le=10**6, description="Tasks in a step.")
-    learning_rate: float = Field(2e-3, gt=0, le=1000, description="Peak of the schedule.")
-    weight_decay: float = Field(1e-4, ge=0, le=1000, description="Weight decay of AdamW.")
+    learning_rate: float = Field(2e-3, gt=0, le=1e30, description="Peak of the schedule.")
+    weight_decay: float = Field(1e-4, ge=0, le=1e30, description="Weight decay of AdamW.")
     warmup: float = Field(0.05, ge=0, le=1, description="Share of the steps that warm up linearly.")
-    clip: float = Field(1.0, gt=0, le=1e9, description="The largest norm of a gradient; a larger one is scaled down.")
+    clip: float = Field(1.0, gt=0, le=1e30, description="The largest norm of a gradient; a larger one is scaled down.")
     validate_every: Tasks = Field(4000, description="Tasks between two validations.")
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the rate goes on: by a cosine or a line to zero, or constant."
