@@ -30,8 +30,10 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/theory.smk"
 include: "workflow/rules/probes.smk"
 include: "workflow/rules/ablation.smk"
+include: "workflow/rules/assignment.smk"
 include: "workflow/rules/artefacts.smk"
 include: "workflow/rules/paper.smk"
+include: "workflow/rules/page.smk"
 
 
 rule all:
@@ -45,5 +47,7 @@ rule all:
         FIGURES,
         TABLES,
         PAPER,
+        PLANE if PLANE_TASKSETS else [],
+        PAGE,
     message:
-        "Everything of scale {STUDY.scale} is there: results/{STUDY.scale} and {PAPER}"
+        "Everything of scale {STUDY.scale} is there: {PAGE} and {PAPER}"

@@ -19,9 +19,10 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
 from tgmm import TransformerGaussianMixture
-from tgmm.tasks.prior import PriorSettings, draw_tasks
+from tgmm.tasks.prior import draw_tasks
+from tgmm.tasks.prior_settings import PriorSettings
 
-SHAPES = ("spherical", "spherical", "diag", "full", "tied", "full")  # of tgmm.tasks.prior.KINDS
+SHAPES = ("spherical", "spherical", "diag", "full", "tied", "full")  # of tgmm.tasks.prior_settings.KINDS
 # Kind of covariance, d, K, N, distance of the means.
 CELLS = (
     (3, 2, 3, 128, 4),

@@ -98,6 +98,23 @@ def run_training(kind: str) -> Numbers:
     return found
 
 
+def run_assignment() -> Numbers:
+    """Weights and validations of the estimator's network after a few steps."""
+    from safetensors.torch import load_file
+
+    from tgmm.train.assignment import train
+    from tgmm.train.settings import AssignmentTraining
+
+    network = {"width": 8, "blocks": 2, "heads": 2, "waves": 2}
+    settings = AssignmentTraining.read({"tasks": 64, "batch": 8, "validation_batches": 6, "network": network})
+    with tempfile.TemporaryDirectory() as folder:
+        train(settings, Path(folder), Path(folder) / "work", visible=False)
+        state = load_file(Path(folder) / "assignment.safetensors")
+        history = json.loads((Path(folder) / "assignment.json").read_text())["history"]
+    sizes = [float(tensor.double().square().sum()) for tensor in state.values()]
+    return {"validation": [history[-1]["validation_told"], history[-1]["tasks"]], "weights": [sum(sizes), len(sizes)]}
+
+
 def run_scores(kind: str) -> Numbers:
     """Every metric of every method of a kind on a small task set of either covariance."""
     from tgmm.evaluate import ScoreSettings, build_scored, score_taskset
@@ -250,6 +267,32 @@ def run_paper() -> Numbers:
     return {"files": [str(path.relative_to(root)) for path in required_files(root, "laptop")]}
 
 
+def run_plane() -> Numbers:
+    """What two methods make of a few tasks, and EM's way to it."""
+    from tgmm.plane import PlaneSettings, fit_plane
+
+    common = {"scale": "golden", "seed": 7}
+    methods = [{"method": "em", "kind": "em", "start": "normal"}, {"method": "sample-mean", "kind": "sample-mean"}]
+    settings = {"tasks": 2, "em_steps": 3, "tasksets": {"golden-d2": [entry | common for entry in methods]}}
+    tasks = fit_plane(PlaneSettings.read(settings), [taskset("anisotropic")], Path(), torch.device("cpu"))
+    fits = [{name: [fit["error"], fit["components"]] for name, fit in task["fits"].items()} for task in tasks[:2]]
+    return {"fits": fits, "paths": [task["paths"]["em"]["errors"] for task in tasks]}
+
+
+def run_page() -> Numbers:
+    """The sentences and the table at the head of the page."""
+    from tgmm.aggregate import headline, plain
+    from tgmm.page import contents
+
+    settings = {"scale": "golden", "seed": 5, "artefacts": []}
+    results = contents.Results(Path("nowhere"), contents.PageSettings.read(settings))
+    numbers = plain(headline(synthetic_summary()))
+    return {
+        "sentences": contents.sentences(results, numbers, []),
+        "table": contents.headline_table(numbers)["rows"],
+    }
+
+
 def synthetic_summary() -> pd.DataFrame:
     from synthetic_scores import METHODS, write_scores
     from tgmm.aggregate import aggregate
@@ -263,6 +306,7 @@ def synthetic_summary() -> pd.DataFrame:
 RUNS: dict[str, Callable[[], Numbers]] = {
     "tasks": run_tasks,
     **{f"training:{kind}": lambda kind=kind: run_training(kind) for kind in KINDS},
+    "training:assignment": run_assignment,
     **{f"scores:{kind}": lambda kind=kind: run_scores(kind) for kind in METHODS},
     "scores:tgmm": run_network_scores,
     "summary": run_summary,
@@ -272,6 +316,8 @@ RUNS: dict[str, Callable[[], Numbers]] = {
     "figures": run_figures,
     "tables": run_tables,
     "paper": run_paper,
+    "plane": run_plane,
+    "page": run_page,
 }
 
 

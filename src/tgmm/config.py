@@ -20,9 +20,9 @@ from tgmm.files import DEEPEST, read_text, write_atomically
 from tgmm.loss_kinds import LOSSES
 from tgmm.methods.settings import AnyMethod
 from tgmm.models.settings import NETWORK_KINDS
-from tgmm.settings import Count, Line, Name, Seed, Settings, Share, one_or_several, several
+from tgmm.settings import OF_SCALE, Count, Line, Name, Seed, Settings, Share, one_or_several, several
 from tgmm.tasks.shifts import ShiftValues
-from tgmm.train.settings import Budget
+from tgmm.train.settings import AssignmentTraining, Budget
 
 SCALES = Path("workflow/scales")
 SCHEMA = Path("workflow/schemas/config.schema.json")
@@ -32,7 +32,6 @@ MOST_VALUES = 100_000  # in a file, those that an alias repeats among them
 FORBIDDEN_KEYS = {"__use_yte__": "it would run Python code inside the file"}
 
 Covariance = Literal["isotropic", "anisotropic"]
-OfScale = {"x-scale": True}  # marks the keys that stand in the scale files; config.yaml may override them
 
 
 class Recipe(Settings):
@@ -100,9 +99,9 @@ class AblationEntry(TaskFamily):
     changes: dict[Name, Change] = Field(
         {}, description="The changes by name, among them one called baseline, from which all others start."
     )
-    tasks: Count = Field(4000, description="Training tasks of the baseline, for each seed.", json_schema_extra=OfScale)
+    tasks: Count = Field(4000, description="Training tasks of the baseline, for each seed.", json_schema_extra=OF_SCALE)
     seeds: several(Seed) = Field(
-        (1, 2, 3), description="Seeds: every change is trained once with each.", json_schema_extra=OfScale
+        (1, 2, 3), description="Seeds: every change is trained once with each.", json_schema_extra=OF_SCALE
     )
 
 
@@ -146,6 +145,15 @@ class Theory(Settings):
     )
 
 
+class Question(Settings):
+    """A question of the study, under which the page and the report show artefacts."""
+
+    title: Annotated[str, Field(min_length=1, max_length=120)] = Field(description="The question, as a heading.")
+    artefacts: several(Annotated[str, Field(pattern=r"^[a-z0-9*?-]+$", max_length=80)]) = Field(
+        description="Names of artefacts or patterns with * and ?; the first question that has a match shows it."
+    )
+
+
 class Config(Settings):
     """The study of config.yaml, merged with workflow/scales/<scale>.yaml, whose keys are marked x-scale."""
 
@@ -162,29 +170,31 @@ class Config(Settings):
     recipes: dict[Name, Recipe] = Field({}, description="How a family can be trained.")
     families: tuple[FamilyEntry, ...] = Field((), description="The networks of the study; lists in an entry multiply.")
     ablation: AblationEntry = Field(AblationEntry(), description="One change of a recipe at a time.")
+    assignment: AssignmentTraining = Field(AssignmentTraining(), description="The network of the estimator.")
     tasksets: dict[Name, TaskSetEntry] = Field({}, description="The test tasks: a file for each d.")
     methods: dict[Name, AnyMethod] = Field({}, description="The estimators that are compared.")
     artefacts: dict[ArtefactName, AnyArtefact] = Field({}, description="Figures (fig-...) and tables (tab-...).")
+    questions: dict[Name, Question] = Field({}, description="The questions that the artefacts answer, in order.")
 
     trained: several(Annotated[str, Field(pattern=r"^[a-z0-9*?+-]+$", max_length=80)], least=0) = Field(
         (),
         description="The families that this scale has, as names or patterns with * and ?; none stands for all. The "
         "others are labelled gaps.",
-        json_schema_extra=OfScale,
+        json_schema_extra=OF_SCALE,
     )
-    test_tasks: Count = Field(256, description="Test tasks in a cell.", json_schema_extra=OfScale)
+    test_tasks: Count = Field(256, description="Test tasks in a cell.", json_schema_extra=OF_SCALE)
     heldout_points: Count = Field(
-        256, description="Fresh points of each test task, for the held-out likelihood.", json_schema_extra=OfScale
+        256, description="Fresh points of each test task, for the held-out likelihood.", json_schema_extra=OF_SCALE
     )
     validation_tasks: Count = Field(
-        256, description="Validation tasks for each K during training.", json_schema_extra=OfScale
+        256, description="Validation tasks for each K during training.", json_schema_extra=OF_SCALE
     )
     bootstrap: int = Field(
-        1000, ge=1, le=MOST_RESAMPLES, description="Bootstrap resamples behind an interval.", json_schema_extra=OfScale
+        1000, ge=1, le=MOST_RESAMPLES, description="Bootstrap resamples behind an interval.", json_schema_extra=OF_SCALE
     )
-    networks: Networks = Field(Networks(), description="The size of each kind of network.", json_schema_extra=OfScale)
-    training: dict[Name, Budget] = Field({}, description="The budget of each recipe.", json_schema_extra=OfScale)
-    theory: Theory = Field(Theory(), description="Grids of the theorems' measurements.", json_schema_extra=OfScale)
+    networks: Networks = Field(Networks(), description="The size of each kind of network.", json_schema_extra=OF_SCALE)
+    training: dict[Name, Budget] = Field({}, description="The budget of each recipe.", json_schema_extra=OF_SCALE)
+    theory: Theory = Field(Theory(), description="Grids of the theorems' measurements.", json_schema_extra=OF_SCALE)
 
 
 def read_config(path: str | Path) -> dict:
@@ -329,8 +339,8 @@ def _scale_keys(model: type[Settings]) -> dict[str, list[str]]:
     for name, field in model.model_fields.items():
         section = isinstance(field.annotation, type) and issubclass(field.annotation, Settings)
         inner = list(_scale_keys(field.annotation)) if section else []
-        if field.json_schema_extra == OfScale or inner:
-            keys[name] = [] if field.json_schema_extra == OfScale else inner
+        if field.json_schema_extra == OF_SCALE or inner:
+            keys[name] = [] if field.json_schema_extra == OF_SCALE else inner
     return keys
 
 

@@ -55,6 +55,7 @@ FamilyName = Annotated[str, Field(pattern=NAME_PATTERN, max_length=200)]
 Count = Annotated[int, Field(ge=1, le=10**12)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Share = Annotated[float, Field(gt=0, le=1000)]
+OF_SCALE = {"x-scale": True}  # marks the keys that stand in the scale files; config.yaml may override them
 
 
 def _refuse_repeated(values: tuple) -> tuple:

@@ -24,6 +24,8 @@ MODEL_FILES = ("model.safetensors", "config.json", "history.csv")
 LONGEST_HOURS = 24.0  # of training on processors, before somebody has to ask for it
 PROBED, PICTURED = "components", 2  # the kind of networks that probes look into, and the dimension of a picture
 PROBE_TASKS, PROBE_EM_STEPS = 256, 20  # for each K; what goes on inside needs fewer tasks than a comparison of errors
+PLANE_TASKS, PLANE_EM_STEPS = 4, 20  # for each K, on the page of the results
+OTHER_QUESTION = "Further results"
 ABLATION_VALIDATIONS = 4  # points of a curve of the error over the training
 ABLATION_EM = {"em_steps": 20, "em_starts": 10}
 
@@ -291,6 +293,10 @@ class Study:
         refuse_unknown("family", family, self.planned)
         return family_settings(self.config, self.planned[family], self.config.seed)
 
+    def assignment_settings(self) -> dict[str, Any]:
+        """Settings of `tgmm train-assignment`."""
+        return self.config.assignment.plain()
+
     def ablation_settings(self, d: int, seed: int) -> dict[str, Any]:
         """Settings of `tgmm ablation run`: those of every change's training, the baseline first.
 
@@ -338,6 +344,46 @@ class Study:
             "seed": self.config.seed,
             "scale": self.scale,
         }
+
+    @cached_property
+    def plane_tasksets(self) -> dict[str, list[str]]:
+        """Files of unshifted tasks in the plane -> the methods that are quick enough to be shown on the page."""
+        found: dict[str, list[str]] = {}
+        for taskset, method in self.scores:
+            name, d = self.tasksets[taskset]
+            if d == 2 and not self.config.tasksets[name].shifts and not self.config.methods[method].SLOW:
+                found.setdefault(taskset, []).append(method)
+        return found
+
+    def question(self, artefact: str) -> str:
+        """Title of the first question that names the artefact."""
+        for question in self.config.questions.values():
+            if any(fnmatchcase(artefact, pattern) for pattern in question.artefacts):
+                return question.title
+        return OTHER_QUESTION
+
+    def page_settings(self) -> dict[str, Any]:
+        """Settings of `tgmm page`."""
+        order = [question.title for question in self.config.questions.values()] + [OTHER_QUESTION]
+        named = [{"id": name, "question": self.question(name)} for name in self.config.artefacts]
+        named.sort(key=lambda entry: order.index(entry["question"]))
+        return {
+            "scale": self.scale,
+            "seed": self.config.seed,
+            "artefacts": [
+                entry | {"sources": self.sources(entry["id"]).files} for entry in named if entry["id"] in self.artefacts
+            ],
+            "absent": [entry for entry in named if entry["id"] not in self.artefacts],
+            "untrained": self.untrained,
+        }
+
+    def plane_settings(self) -> dict[str, Any]:
+        """Settings of `tgmm plane`."""
+        methods = {
+            taskset: [self.score_settings(method, taskset) for method in methods]
+            for taskset, methods in self.plane_tasksets.items()
+        }
+        return {"tasks": PLANE_TASKS, "em_steps": PLANE_EM_STEPS, "tasksets": methods}
 
     def artefact_settings(self, artefact: str) -> dict[str, Any]:
         """Settings of `tgmm figure` and `tgmm table`."""

@@ -15,6 +15,7 @@ VERSIONS: dict[str, int] = {
     "training:gpt2": 1,
     "training:mamba2": 1,
     "training:mamba2-causal": 1,
+    "training:assignment": 1,
     "scores:em": 1,
     "scores:spectral": 1,
     "scores:tgmm": 3,
@@ -30,6 +31,8 @@ VERSIONS: dict[str, int] = {
     "figures": 1,
     "tables": 2,
     "paper": 1,
+    "plane": 1,  # the tasks of the page's live part
+    "page": 1,
 }
 
 

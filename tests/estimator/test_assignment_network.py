@@ -4,12 +4,18 @@ import json
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from safetensors.torch import load_file
 
-from tgmm.models.assignment import AXES, LARGEST, AssignmentNetwork, AssignmentSettings, canonical_view, ranks
-from tgmm.tasks.prior import HOLDERS, KINDS, SHAPES, PriorSettings, draw_tasks, tell_shapes
-from tgmm.train.assignment import draw_batch, matched_cross_entropy, train
+from tgmm.errors import UserError
+from tgmm.models.assignment import AXES, LARGEST, AssignmentNetwork, canonical_view, ranks, usage
+from tgmm.models.settings import AssignmentSettings
+from tgmm.tasks.prior import draw_tasks, tell_shapes
+from tgmm.tasks.prior_settings import HOLDERS, KINDS, SHAPES, PriorSettings
+from tgmm.train.assignment import AssignmentTrainer, draw_batch, matched_cross_entropy, train
+from tgmm.train.progress import InterruptRequest, TrainingProgress
+from tgmm.train.settings import AssignmentTraining
 
 PLAIN = PriorSettings(heavy_tails=0, outliers=0, noise_columns=0, own_units=0)
 
@@ -89,13 +95,15 @@ def test_for_other_shapes_than_spheres_columns_have_no_unit():
 def test_the_view_of_many_columns_of_constants_and_of_weights():
     shapes = torch.tensor([SHAPES.index("full")])
     assert canonical_view(torch.randn(1, 30, 20), shapes).shape == (1, 30, 3 * AXES + 2)
+    assert canonical_view(torch.randn(1, 30, 3), shapes).shape == (1, 30, 3 * 3 + 2)
     assert torch.isfinite(canonical_view(torch.ones(1, 30, 4), shapes)).all()
     points = draw(B=1).points.double()
     doubled = canonical_view(torch.cat([points, points[:, :20]], 1), shapes)
     weights = torch.ones(1, points.shape[1], dtype=torch.float64)
     weights[:, :20] = 2
     weighted = canonical_view(points, shapes, weights / weights.sum())
-    torch.testing.assert_close(weighted[..., : 2 * AXES], doubled[:, : points.shape[1], : 2 * AXES], atol=1e-5, rtol=0)
+    q = points.shape[2]
+    torch.testing.assert_close(weighted[..., : 2 * q], doubled[:, : points.shape[1], : 2 * q], atol=1e-5, rtol=0)
 
 
 def test_ranks_are_shared_by_equal_values():
@@ -127,22 +135,98 @@ def test_cross_entropy_is_blind_to_the_names_of_components_and_to_outliers():
     assert uniform == pytest.approx(np.log(3), abs=1e-6)
 
 
-def test_batches_are_of_every_kind():
-    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
-    batches = [draw_batch(PriorSettings(), rng, generator, 8) for _ in range(60)]
-    assert {0, 2, 3} <= {K for _, K in batches}
-    for tasks, K in batches:
+SMALL = AssignmentTraining(
+    tasks=80, batch=4, validation_batches=3, network=AssignmentSettings(width=16, blocks=2, heads=2, waves=2)
+)
+
+
+def test_batches_are_of_every_kind_and_a_seed_fixes_them():
+    batches = [draw_batch(SMALL, seed) for seed in range(60)]
+    assert {0, 2, 3} <= {K for _, _, K in batches}
+    for tasks, shapes, K in batches:
         assert torch.isfinite(tasks.points).all()
+        assert len(shapes) == len(tasks.points)
         assert K == 0 or torch.all(tasks.n_components == K)
-    assert {len(tasks.points[0, 0]) for tasks, _ in batches} >= {1, 2, 8}
+    assert {tasks.points.shape[2] for tasks, _, _ in batches} >= {1, 2, 8}
+    again, shapes, K = draw_batch(SMALL, 7)
+    assert torch.equal(again.points, batches[7][0].points)
+    assert torch.equal(shapes, batches[7][1])
+    assert batches[7][2] == K
 
 
-def test_a_short_training_leaves_weights_and_a_record(tmp_path):
-    train(tmp_path, 0.05, batch=4)
-    record = json.loads((tmp_path / "assignment.json").read_text())
-    assert record["tasks"] > 0
-    assert record["of_minutes"] == 0.05
-    assert PriorSettings.read(record["prior"]) == PriorSettings()
-    network = AssignmentNetwork(AssignmentSettings(**record["settings"]))
-    network.load_state_dict(load_file(tmp_path / "assignment.safetensors"))
-    assert not list(tmp_path.glob("*.partial"))
+def test_a_training_leaves_weights_and_a_record(tmp_path):
+    assert train(SMALL, tmp_path / "out", tmp_path / "work", visible=False) is None
+    record = json.loads((tmp_path / "out" / "assignment.json").read_text())
+    assert record["steps"] == 20
+    assert 40 < record["tasks"] <= 80
+    assert record["history"][-1]["tasks"] == record["tasks"]
+    assert "validation_told" in record["history"][-1]
+    assert AssignmentTraining.read(record["settings"]) == SMALL
+    network = AssignmentNetwork(SMALL.network)
+    network.load_state_dict(load_file(tmp_path / "out" / "assignment.safetensors"))
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path):
+    train(SMALL, tmp_path / "whole", tmp_path / "work", visible=False)
+    folder = tmp_path / "other" / "assignment" / SMALL.fingerprint()
+    folder.mkdir(parents=True)
+    request, trainer = InterruptRequest(), AssignmentTrainer(SMALL, folder)
+    request.receive(15, None)
+    assert not trainer.run(TrainingProgress("assignment", 80, visible=False), request)
+    assert trainer.record.step == 1
+    assert train(SMALL, tmp_path / "parts", tmp_path / "other", visible=False) is None
+    whole, parts = (load_file(tmp_path / name / "assignment.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    records = [json.loads((tmp_path / name / "assignment.json").read_text()) for name in ("whole", "parts")]
+    assert records[0]["history"] == records[1]["history"]
+
+
+def test_the_rate_is_constant_and_then_falls_to_zero():
+    trainer = AssignmentTrainer(SMALL.model_copy(update={"tasks": 40_000, "validation_batches": 1}), None)
+    assert trainer.rate(0) == pytest.approx(SMALL.learning_rate / 500)
+    assert trainer.rate(600) == trainer.rate(6400) == SMALL.learning_rate
+    assert trainer.rate(9999) == pytest.approx(SMALL.learning_rate / 3500)
+
+
+def test_impossible_priors_are_refused_by_name():
+    with pytest.raises(UserError, match=r"kinds.*6 shares"):
+        AssignmentTraining.read({"prior": {"kinds": [1.0]}})
+    with pytest.raises(UserError, match=r"components.*2"):
+        AssignmentTraining.read({"prior": {"components": [3, 4]}})
+
+
+def test_shares_of_components_are_ordered_and_padded():
+    certain = torch.full((1, 10, 3), -20.0)
+    for point in range(10):
+        certain[0, point, 2 if point < 7 else 0] = 0.0
+    told = usage(certain.log_softmax(-1))[0]
+    assert told.shape == (LARGEST + 1,)
+    torch.testing.assert_close(told[:2].exp(), torch.tensor([0.701, 0.301]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(told[2:-1].exp(), torch.full((LARGEST - 2,), 1e-3), atol=1e-4, rtol=0)
+    assert told[-1] == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("d", [1, 3, AXES])
+def test_axes_that_the_data_do_not_have_read_as_zeros(network, d):
+    """The read-in of q axes is the linear layer applied to the view padded with zeros, written out."""
+    seen = canonical_view(draw(B=2, d=d).points, torch.tensor([4, 2]))
+    parts = [torch.nn.functional.pad(part, (0, AXES - d)) for part in seen[..., :-2].split(d, -1)]
+    padded = torch.cat([*parts, seen[..., -2:]], -1)
+    frequencies = torch.pi / 8 * 2.0 ** torch.arange(network.settings.waves)
+    angles = (padded[..., : 2 * AXES, None] * frequencies).flatten(-2)
+    expected = network.read_in(torch.cat([padded, angles.sin(), angles.cos()], -1))
+    torch.testing.assert_close(network.read(seen), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("hidden", [None, 5])
+def test_ranks_with_and_without_equal_values_and_padding(hidden):
+    values = torch.randn(2, 12, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    shown = values if hidden is None else values[:, :-hidden]
+    mask = None if hidden is None else (torch.arange(12) >= 12 - hidden).expand(2, -1)
+    expected = (scipy.stats.rankdata(shown.numpy(), axis=1) * 2 - 1) / shown.shape[1] - 1
+    found = ranks(values, mask)[:, : shown.shape[1]]
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
+    values[:, 1] = values[:, 0]
+    expected = (scipy.stats.rankdata(shown.numpy(), axis=1) * 2 - 1) / shown.shape[1] - 1
+    np.testing.assert_allclose(ranks(values, mask)[:, : shown.shape[1]].numpy(), expected, atol=1e-12)

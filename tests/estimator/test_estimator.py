@@ -139,7 +139,7 @@ def test_pickles_are_small_and_whole():
 
 
 def test_warm_start_goes_on_from_the_last_fit():
-    X, _ = make_blobs(seed=5, K=3, distance=4.0)
+    X, _ = make_blobs(seed=5, K=3, distance=2.0)
     cold = TransformerGaussianMixture(3, tol=1e-6).fit(X)
     model = TransformerGaussianMixture(3, warm_start=True, tol=1e-6).fit(X)
     assert model.n_iter_ == cold.n_iter_

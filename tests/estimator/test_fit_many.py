@@ -30,6 +30,18 @@ def test_the_answers_are_those_of_single_fits(shape, prior):
         assert many.covariances[i].shape == one.covariances_.shape
 
 
+@pytest.mark.parametrize("refine", [None, 0])
+def test_the_best_of_several_views_is_that_of_single_fits(refine):
+    sets = [make_blobs(seed=i, N=60 + i, d=4, distance=4.0)[0] for i in range(8)]
+    options = {"covariance_type": "full", "refine": refine}
+    many, plain = (fit_many(sets, 3, n_views=n_views, **options) for n_views in (4, 1))
+    for i, X in enumerate(sets):
+        one = TransformerGaussianMixture(3, n_views=4, **options).fit(X)
+        assert many.lower_bound[i] == pytest.approx(one.lower_bound_, abs=1e-6)
+        assert many.n_iter[i] == one.n_iter_
+        assert many.lower_bound[i] >= plain.lower_bound[i] - 1e-3
+
+
 def test_an_array_of_data_sets_and_of_integers():
     sets = np.stack([make_blobs(seed=i, N=80)[0] * 100 for i in range(5)]).astype(np.int32)
     many = fit_many(sets, 3, n_jobs=2)

@@ -59,5 +59,5 @@ def test_one_edit_reruns_its_dependents_in_both(versioned, tmp_path):
     copy.replace("config.yaml", "metric: accuracy", "metric: mean_error")
     expect(copy, "dvc", "repro")
     ran = [line.split()[0] for line in (copy.folder / "commands.txt").read_text().splitlines()]
-    assert sorted(ran) == ["figure", "paper"]
+    assert sorted(ran) == ["figure", "page", "paper"]
     assert "Nothing to be done" in expect(copy, "snakemake", "-n")

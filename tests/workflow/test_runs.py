@@ -13,7 +13,7 @@ from workflow_project import ROOT, Project, read_job_table
 
 from tgmm.study import Study, load_study
 
-FIGURES_AND_AFTER = {"draw_figure", "write_table", "paper", "all"}
+FIGURES_AND_AFTER = {"draw_figure", "write_table", "paper", "fit_plane", "build_page", "all"}
 
 
 def expected_jobs(scale: str) -> dict[str, int]:
@@ -31,6 +31,8 @@ def expected_jobs(scale: str) -> dict[str, int]:
         "draw_figure": len(study.figures),
         "write_table": len(study.tables),
         "paper": 1,
+        "fit_plane": 1,
+        "build_page": 1,
         "all": 1,
     }
 
@@ -97,7 +99,7 @@ def test_a_budget_reruns_only_what_depends_on_it(rerun):
 
 def test_an_artefact_reruns_alone(rerun):
     rerun.replace("config.yaml", "metric: accuracy", "metric: mean_error")
-    assert rerun.planned() == {"draw_figure": 1, "paper": 1, "all": 1}
+    assert rerun.planned() == {"draw_figure": 1, "paper": 1, "build_page": 1, "all": 1}
 
 
 def test_the_ablation_is_a_target_of_its_own(finished):

@@ -18,6 +18,7 @@ from tgmm.study import load_study
 CONTENT = json.loads((ROOT / SCHEMA).read_text(encoding="utf-8"))
 TOP = CONTENT["properties"]
 SIZES = [key for key, part in TOP.items() if part.get("x-scale")]
+SECTIONS = ("ablation", "assignment")  # of config.yaml, with some keys of the scale
 SCALES = sorted(path.stem for path in ROOT.glob("workflow/scales/*.yaml"))
 
 
@@ -43,7 +44,8 @@ def test_every_key_has_a_description():
 def test_an_independent_validator_accepts_the_configuration():
     for scale in SCALES:
         values = read_config(ROOT / f"workflow/scales/{scale}.yaml") | read_config(ROOT / "config.yaml")
-        values["ablation"] |= read_config(ROOT / f"workflow/scales/{scale}.yaml")["ablation"]
+        for section in SECTIONS:
+            values[section] |= read_config(ROOT / f"workflow/scales/{scale}.yaml")[section]
         jsonschema.Draft202012Validator(CONTENT).validate(values)
 
 
@@ -60,7 +62,7 @@ def test_plain_values_of_the_configuration_are_the_defaults():
 @pytest.mark.parametrize("scale", SCALES)
 def test_every_scale_gives_every_size(scale):
     sizes = read_config(ROOT / f"workflow/scales/{scale}.yaml")
-    assert set(sizes) == {*SIZES, "ablation"}
+    assert set(sizes) == {*SIZES, *SECTIONS}
     assert set(sizes["ablation"]) == {"tasks", "seeds"}
     assert set(sizes["networks"]) == {field.alias or name for name, field in Networks.model_fields.items()}
 

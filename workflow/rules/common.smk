@@ -97,6 +97,6 @@ def score_json(taskset, methods):
 
 
 def model_files(taskset, methods):
-    """Weights and records of the networks that some methods run."""
-    families = dict.fromkeys(STUDY.family_of(method, taskset) for method in methods)
+    """Weights and records of the networks that some methods run; a baseline has none."""
+    families = dict.fromkeys(filter(None, (STUDY.family_of(method, taskset) for method in methods)))
     return [f"{STUDY.results}/models/{family}/{name}" for family in families for name in MODEL_FILES[:2]]

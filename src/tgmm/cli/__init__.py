@@ -39,14 +39,21 @@ def options(
 
 def register_commands() -> None:
     """Add every command to the application. Heavy imports stay inside the commands' bodies."""
-    from tgmm.cli import ablation, artefacts, compute, fit, status, theory
+    from tgmm.cli import ablation, artefacts, compute, fit, look, status, theory
     from tgmm.cli.headline import headline
 
     groups = {
-        "Steps of the study": (compute.sample_tasks, compute.train, compute.score, compute.probe, artefacts.aggregate),
-        "Artefacts": (artefacts.figure, artefacts.table, artefacts.paper),
-        "What there is": (headline, status.status),
-        "Data of your own": (fit.fit, fit.predict),
+        "Steps of the study": (
+            compute.sample_tasks,
+            compute.train,
+            compute.score,
+            compute.probe,
+            compute.plane,
+            artefacts.aggregate,
+        ),
+        "Artefacts": (artefacts.figure, artefacts.table, artefacts.paper, artefacts.page),
+        "What there is": (headline, status.status, look.compare),
+        "Data of your own": (fit.fit, fit.predict, look.demo, compute.train_assignment),
     }
     for panel, commands in groups.items():
         for command in commands:

@@ -1,4 +1,4 @@
-"""The commands that show: aggregate, figure, table, paper."""
+"""The commands that show: aggregate, figure, table, paper, page."""
 
 from __future__ import annotations
 
@@ -86,3 +86,21 @@ def paper(
     from tgmm.manuscript import build_paper
 
     print(f"paper ({scale}) -> {build_paper(scale, out, root=root, left_out=left_out or (), absent=absent or ())}")
+
+
+def page(
+    out: Annotated[Path | None, typer.Option(help="The page to write; default: results/<scale>/index.html.")] = None,
+    root: Annotated[Path, typer.Option(help="The folder that holds results/ and benchmark_logs/.")] = Path(),
+    settings: SettingsOption = None,
+    config: ConfigOption = Path("config.yaml"),
+    scale: ScaleOption = None,
+) -> None:
+    """Write the results of a scale as one HTML page that needs no network; what is not there yet is a labelled gap."""
+    from tgmm.page.build import build_page
+    from tgmm.page.contents import PageSettings
+
+    values = resolve_settings(settings, config, scale, lambda study: study.page_settings())
+    wanted = PageSettings.read(values, "settings of tgmm page")
+    out = out or root / "results" / wanted.scale / "index.html"
+    gaps = build_page(wanted, root, out)
+    print(f"page ({wanted.scale}) -> {out}" + (f", with {len(gaps)} gaps" if gaps else ""))

@@ -78,6 +78,28 @@ def train(
         sys.exit(128 + reason.signal)
 
 
+def train_assignment(
+    out: Annotated[Path, typer.Option(help="Folder of assignment.safetensors and assignment.json, its record.")],
+    work: WorkOption = Path("work"),
+    settings: SettingsOption = None,
+    config: ConfigOption = Path("config.yaml"),
+    scale: ScaleOption = None,
+) -> None:
+    """Train the estimator's network on the CPU, or go on from its last state; Ctrl-C and SIGTERM save a state first."""
+    values = resolve_settings(settings, config, scale, lambda study: study.assignment_settings())
+    from tgmm.devices import settle_threads
+
+    settle_threads()
+    from tgmm.train.assignment import train
+    from tgmm.train.settings import AssignmentTraining
+
+    number = train(AssignmentTraining.read(values), out, work)
+    if number is not None:
+        print(f"assignment: stopped by {signal.Signals(number).name}; the same command resumes", file=sys.stderr)
+        sys.exit(128 + number)
+    print(f"assignment: trained -> {out}")
+
+
 def score(
     methods: Annotated[list[str], typer.Argument(help="Methods to score, such as em-restarts or tgmm-components.")],
     tasks: Annotated[Path, typer.Option(help="Task set, a file that sample-tasks wrote.")],
@@ -154,3 +176,26 @@ def probe(
         if picture is not None:
             write_table(picture, picture_table(tests, table, values), digits=6)
     print(f"{family}: {len(table)} rows -> {out}" + (f", {picture}" if picture else ""))
+
+
+def plane(
+    tasks: Annotated[list[Path], typer.Argument(help="Task sets in two dimensions, files that sample-tasks wrote.")],
+    models: Annotated[Path, typer.Option(help="Folder of all trained families.")],
+    out: Annotated[Path, typer.Option(help="The tasks and estimates to write, .json.")],
+    device: DeviceOption = "cpu",
+    settings: SettingsOption = None,
+    config: ConfigOption = Path("config.yaml"),
+    scale: ScaleOption = None,
+) -> None:
+    """Fit a few tasks in the plane with every method, and EM step by step beside a network block by block."""
+    values = resolve_settings(settings, config, scale, lambda study: study.plane_settings())
+    with leased(device) as torch_device:
+        from tgmm.methods.threads import one_thread
+        from tgmm.plane import PlaneSettings, fit_plane, write_plane
+        from tgmm.tasks.taskset import load_taskset
+
+        with one_thread():
+            tasksets = [load_taskset(path) for path in tasks]
+            entries = fit_plane(PlaneSettings.read(values, "settings of tgmm plane"), tasksets, models, torch_device)
+        write_plane(out, entries)
+    print(f"{len(entries)} tasks -> {out}")

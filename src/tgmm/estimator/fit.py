@@ -110,14 +110,14 @@ def _best(data, starts: Mixtures, limits: Limits, options: FitOptions) -> Fits:
     together = not isinstance(data, Incomplete) and views * N * d <= TOGETHER
     if together and views > 1:
         batch, same = data.select([0] * views), limits.select([0] * views)
-        every = [fit.single(i) for fit in [_run(batch, starts, same, options)] for i in range(views)]
+        every = [fit.single(i) for fit in [run_steps(batch, starts, same, options)] for i in range(views)]
     else:
-        every = [_run(data, starts.select(slice(i, i + 1)), limits, options) for i in range(views)]
+        every = [run_steps(data, starts.select(slice(i, i + 1)), limits, options) for i in range(views)]
     likelihoods = [np.nan_to_num(float(fit.last()[0]), nan=-np.inf) for fit in every]
     return every[next(i for i, value in enumerate(likelihoods) if value >= max(likelihoods) - options.tol)]
 
 
-def _run(data, starts: Mixtures, limits: Limits, options: FitOptions) -> Fits:
+def run_steps(data, starts: Mixtures, limits: Limits, options: FitOptions) -> Fits:
     """EM, or where no step is asked for the likelihoods alone."""
     if options.steps:
         return run_em(data, starts, limits, options.steps, options.tol)

@@ -14,10 +14,10 @@ from torch import Tensor
 from tgmm.estimator.density import precision_factors, precisions
 from tgmm.estimator.em import LARGEST_FEATURES, SMALLEST_FLOOR, design
 from tgmm.estimator.estimator import TransformerGaussianMixture
-from tgmm.estimator.fit import FitOptions, Fitted, fit_mixture, squared_units
-from tgmm.estimator.maximise import Fits, Limits, first_step, run_em
+from tgmm.estimator.fit import FitOptions, Fitted, fit_mixture, run_steps, squared_units
+from tgmm.estimator.maximise import Fits, Limits, first_step
 from tgmm.estimator.scaling import LARGEST_VALUE, NORMAL_RANGE, SMALLEST_SPREAD
-from tgmm.estimator.start import SEEN, load_network, network_knows, responsibilities
+from tgmm.estimator.start import SEEN, load_network, network_knows, responsibilities, view_signs
 
 POINTS_AT_ONCE = 16_384  # of a batch on a CPU: its features stay in the cache
 POINTS_ON_GPU = 2_000_000
@@ -90,15 +90,16 @@ def fit_many(
     tol: float = 1e-3,
     reg_covar: float = 1e-6,
     prior: str | None = "shrinkage",
+    n_views: int = 1,
     device: str = "cpu",
     random_state: int | None = None,
     n_jobs: int | None = None,
 ) -> ManyFits:
     """Fit a mixture to each of many data sets.
 
-    The answers are those of :class:`TransformerGaussianMixture` with ``n_views=1``. Data sets of like lengths share
-    batches, in which the network and EM take all of them a step at a time; those that a batch cannot hold (missing
-    values, columns that are constant, more than 2,048 rows) are fitted one by one. A data set that cannot be fitted
+    The answers are those of :class:`TransformerGaussianMixture` with as many ``n_views``. Data sets of like lengths
+    share batches, in which the network and EM take all of them a step at a time; those that a batch cannot hold
+    (missing values, constant columns, more than 2,048 rows) are fitted one by one. A data set that cannot be fitted
     fails alone, with its reason.
 
     Parameters
@@ -106,6 +107,7 @@ def fit_many(
     data : array (S, N, d), or S arrays (N_i, d).
     n_components : K, the same for all.
     covariance_type, refine, tol, reg_covar, prior, device : as in :class:`TransformerGaussianMixture`.
+    n_views : likewise, but one by default: each further view costs as much again.
     random_state : of the rows that the network sees of large data sets.
     n_jobs : threads on a CPU; None for one a core.
 
@@ -120,7 +122,7 @@ def fit_many(
         tol=tol,
         reg_covar=reg_covar,
         prior=prior,
-        n_views=1,
+        n_views=n_views,
         device=device,
     )
     model._validate_params()
@@ -189,7 +191,7 @@ def _fits_batch(X: np.ndarray, K: int) -> bool:
         return False
     widths = high - low
     plain = widths.min() > SMALLEST_SPREAD and max(high.max(), -low.min()) < LARGEST_VALUE
-    return bool(plain and len(np.unique(X[: 16 * K], axis=0)) >= min(K, len(X)))
+    return bool(plain and (len(set(X[: 4 * K, 0].tolist())) >= K or len(np.unique(X[: 16 * K], axis=0)) >= K))
 
 
 def _fit_group(sets: list[np.ndarray], K: int, shape: str, options: FitOptions) -> list[Fitted | None]:
@@ -203,14 +205,30 @@ def _fit_group(sets: list[np.ndarray], K: int, shape: str, options: FitOptions) 
     origin, unit, floors = _scalings(points, weights, shown, shape, options.reg_covar)
     points = ((points - origin) / unit) * shown[..., None]
     padded = bool((counts < longest).any())
-    given = responsibilities(points, shape, K, weights=weights if padded else None)
     limits = Limits(floors, counts, options.shrink)
     data = design(points, weights, shape, floors.clamp_min(SMALLEST_FLOOR))
-    fits = run_em(data, first_step(data, given, limits), limits, options.steps, options.tol)
-    if options.steps == 0:
-        fits = Fits(fits.mixtures, [data.expect(fits.mixtures)[0]], fits.steps, fits.converged)
+    views = []
+    for signs in view_signs(options.n_views):
+        given = responsibilities(points, shape, K, signs, weights if padded else None)
+        views.append(run_steps(data, first_step(data, given, limits), limits, options))
+    fits = views[0] if len(views) == 1 else _best_views(views, options.tol)
     exact = (floors >= SMALLEST_FLOOR).all(1) & torch.isfinite(fits.last())
     return _unscaled_many(fits, origin[:, 0], unit[:, 0], exact)
+
+
+def _best_views(views: list[Fits], tol: float) -> Fits:
+    """Of each data set, the first view whose likelihood is within ``tol`` of the best."""
+    likelihoods = torch.stack([view.last() for view in views]).nan_to_num(nan=-torch.inf)
+    near = likelihoods >= likelihoods.amax(0) - tol
+    chosen = near.int().argmax(0)
+    best = views[0]
+    mixtures, steps, converged = best.mixtures, best.steps, best.converged
+    for i, view in enumerate(views[1:], 1):
+        here = chosen == i
+        mixtures = mixtures.replaced(here, view.mixtures)
+        steps, converged = torch.where(here, view.steps, steps), torch.where(here, view.converged, converged)
+    last = likelihoods.gather(0, chosen[None])[0]
+    return Fits(mixtures, [last] * max(1, int(steps.max())), steps, converged)
 
 
 def _scalings(points: Tensor, weights: Tensor, shown: Tensor, shape: str, reg_covar: float):

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tgmm.models.assignment import AXES, LARGEST, AssignmentNetwork, AssignmentSettings, canonical_view
-from tgmm.tasks.prior import SHAPES
+from tgmm.models.assignment import AXES, LARGEST, AssignmentNetwork, canonical_view
+from tgmm.models.settings import AssignmentSettings
+from tgmm.tasks.prior_settings import SHAPES
 
 SEEN = 2048  # rows that the network sees at most
 LEAST = 512  # rows that stand for unequal weights
@@ -24,7 +25,7 @@ def load_network(device: str = "cpu") -> AssignmentNetwork:
     from safetensors.torch import load
 
     data = resources.files("tgmm") / "data"
-    network = AssignmentNetwork(AssignmentSettings(**network_record()["settings"]))
+    network = AssignmentNetwork(AssignmentSettings.read(network_record()["settings"]["network"]))
     network.load_state_dict(load((data / "assignment.safetensors").read_bytes()))
     return network.requires_grad_(False).eval().to(device)
 

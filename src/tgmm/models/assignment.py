@@ -11,40 +11,25 @@ told the shape of the covariances, or nothing of it, and K; or K is withheld, an
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgmm.tasks.prior import SHAPES
+from tgmm.models.settings import AssignmentSettings
+from tgmm.tasks.prior_settings import SHAPES
 
 AXES = 8  # principal axes that the network sees at most
 LARGEST = 10  # components that it tells apart at most
 SMALLEST_SHARE = 1e-3  # keeps the logarithm of an unread component's attention, and its gradient, bounded
 
 
-@dataclass(frozen=True)
-class AssignmentSettings:
-    """Architecture of an assignment network: D, number of blocks, heads, and waves of Fourier features a coordinate."""
-
-    width: int = 64
-    blocks: int = 4
-    heads: int = 4
-    waves: int = 3
-
-    def plain(self) -> dict[str, Any]:
-        """The settings as JSON holds them."""
-        return asdict(self)
-
-
 def canonical_view(
     points: Tensor, shapes: Tensor, weights: Tensor | None = None, signs: Tensor | None = None
 ) -> Tensor:
-    """What the network sees of data sets (B, N, d), as a Tensor (B, N, 3 AXES + 2).
+    """What the network sees of data sets (B, N, d), as a Tensor (B, N, 3 q + 2) with q = min(d, AXES).
 
-    Centred, in at most ``AXES`` principal axes whose signs are set by third moments: each coordinate in units of the
+    Centred, in q principal axes whose signs are set by third moments: each coordinate in units of the
     overall spread, whitened, and as a rank; beside them the number of axes and log N. For spheres the columns' units
     count; for the other shapes, which hold mixtures in any units, columns are standardised first.
 
@@ -76,10 +61,10 @@ def canonical_view(
     plain = principal / eigenvalues.mean(1)[:, None, None].sqrt().clamp_min(1e-12)
     whitened = principal / eigenvalues.clamp_min(1e-8 * eigenvalues[:, :1] + 1e-20).sqrt()[:, None]
     hidden = None if weights is None else weights == 0
-    padded = [F.pad(part.clamp(-8, 8), (0, AXES - q)) for part in (plain, whitened, ranks(principal, hidden))]
+    parts = [part.clamp(-8, 8) for part in (plain, whitened, ranks(principal, hidden))]
     counts = points.new_full((B,), N) if hidden is None else (~hidden).sum(1).to(points)
     extra = torch.stack([torch.full_like(counts, q / 8), counts.log() / 5], -1)[:, None].expand(B, N, 2)
-    return torch.cat([*padded, extra], -1).float()
+    return torch.cat([*parts, extra], -1).float()
 
 
 def ranks(values: Tensor, hidden: Tensor | None = None) -> Tensor:
@@ -90,9 +75,14 @@ def ranks(values: Tensor, hidden: Tensor | None = None) -> Tensor:
     columns, counts = values.mT.contiguous(), values.shape[1]
     if hidden is not None:
         columns, counts = columns.masked_fill(hidden[:, None], math.inf), (~hidden).sum(1)[:, None, None]
-    ordered = columns.sort(-1).values
-    below, upto = torch.searchsorted(ordered, columns), torch.searchsorted(ordered, columns, right=True)
-    return ((below + upto).to(values.dtype) / counts - 1).mT
+    ordered, order = columns.sort(-1)
+    places = torch.arange(1, values.shape[1] + 1, dtype=values.dtype, device=values.device).expand_as(ordered)
+    upto = torch.empty_like(columns).scatter_(-1, order, places)
+    below = upto - 1
+    if bool(((ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] < math.inf)).any()):
+        below = torch.searchsorted(ordered, columns).to(values.dtype)
+        upto = torch.searchsorted(ordered, columns, right=True)
+    return ((below + upto) / counts - 1).mT
 
 
 class Gather(nn.Module):
@@ -158,6 +148,21 @@ class Scatter(nn.Module):
         return data + self.mlp(data), components + self.count(share)
 
 
+def usage(log_responsibilities: Tensor, hidden: Tensor | None = None) -> Tensor:
+    """Logarithms of the components' shares, in falling order and padded, and how clear-cut: a Tensor (B, LARGEST + 1).
+
+    Parameters
+    ----------
+    log_responsibilities : Tensor (B, N, K).
+    hidden : bool Tensor (B, N), True at padding; None where all points are real.
+    """
+    responsibilities = log_responsibilities.exp()
+    shares = mean_of_shown(responsibilities.mT, hidden).sort(-1, descending=True).values
+    shares = F.pad(shares, (0, LARGEST - shares.shape[-1]))
+    clear = mean_of_shown(responsibilities.amax(-1), hidden)[:, None]
+    return torch.cat([(shares + SMALLEST_SHARE).log(), clear], -1)
+
+
 def mean_of_shown(values: Tensor, hidden: Tensor | None) -> Tensor:
     """The mean over the last axis of a Tensor (B, ..., N), of points that are not marked in a bool Tensor (B, N)."""
     if hidden is None:
@@ -185,7 +190,9 @@ class AssignmentNetwork(nn.Module):
         self.component_norm, self.data_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query, self.bias = nn.Linear(width, width), nn.Linear(width, 1)
         self.pooled = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.ReLU())
-        self.count = nn.Linear(2 * width, LARGEST)
+        self.count = nn.Sequential(
+            nn.Linear(2 * width + LARGEST + 1, 2 * width), nn.ReLU(), nn.Linear(2 * width, LARGEST)
+        )
 
     def forward(
         self, seen: Tensor, shapes: Tensor, K: int, hidden: Tensor | None = None, every: bool = True
@@ -194,14 +201,14 @@ class AssignmentNetwork(nn.Module):
 
         Parameters
         ----------
-        seen : Tensor (B, N, 3 AXES + 2), from :func:`canonical_view`.
+        seen : Tensor (B, N, 3 q + 2), from :func:`canonical_view`.
         shapes : int64 Tensor (B,), indices of ``SHAPES``.
         K : the number of components; 0 withholds it: ``LARGEST`` components are told apart, of which some stay empty.
         hidden : bool Tensor (B, N), True at padding; None where all points are real.
         every : False reads the last block out alone.
         """
         width = self.settings.width
-        data = self.read_in(self.features(seen))
+        data = self.read(seen)
         components = self.seeds[: K or LARGEST] + (self.size.weight[K] + self.shape(shapes))[:, None]
         outputs = []
         for norm, gather, scatter in zip(self.norms, self.gathers, self.scatters, strict=True):
@@ -214,11 +221,31 @@ class AssignmentNetwork(nn.Module):
             scores = shown @ self.query(told).mT / math.sqrt(width) + self.bias(told).mT
             outputs.append(scores.log_softmax(-1))
         whole = mean_of_shown(shown.mT, hidden)[:, None]
-        pooled = torch.cat([told, whole.expand_as(told)], -1)
-        return outputs, self.count(self.pooled(pooled).mean(1))
+        pooled = self.pooled(torch.cat([told, whole.expand_as(told)], -1)).mean(1)
+        return outputs, self.count(torch.cat([pooled, usage(outputs[-1], hidden)], -1))
 
-    def features(self, seen: Tensor) -> Tensor:
-        """The view with Fourier features of the coordinates (ranks have none)."""
-        frequencies = math.pi / 8 * 2.0 ** torch.arange(self.settings.waves, device=seen.device)
-        angles = (seen[..., : 2 * AXES, None] * frequencies).flatten(-2)
-        return torch.cat([seen, angles.sin(), angles.cos()], -1)
+    def read(self, seen: Tensor) -> Tensor:
+        """Data tokens (B, N, D) of a view with Fourier features of its coordinates (ranks have none).
+
+        The read-in has weights for ``AXES`` axes; of those that the data do not have, all features are zero but the
+        cosines, which are one.
+        """
+        q, waves = (seen.shape[-1] - 2) // 3, self.settings.waves
+        sine, cosine = (seen[..., : 2 * q] * (math.pi / 8)).sin(), (seen[..., : 2 * q] * (math.pi / 8)).cos()
+        sines, cosines = [sine], [cosine]
+        for _ in range(waves - 1):  # of twice the angle
+            sine, cosine = 2 * sine * cosine, 1 - 2 * sine.square()
+            sines.append(sine)
+            cosines.append(cosine)
+        weight = self.read_in.weight
+        plain, sine_weight, cosine_weight = weight.split([3 * AXES + 2, 2 * AXES * waves, 2 * AXES * waves], 1)
+        three = plain[:, :-2].unflatten(1, (3, AXES))[..., :q].flatten(1)
+        # Columns of the waves: part, axis, wave; here they come wave by wave.
+        of_sines, of_cosines = (
+            part.unflatten(1, (2, AXES, waves))[:, :, :q].permute(0, 3, 1, 2).flatten(1)
+            for part in (sine_weight, cosine_weight)
+        )
+        absent = cosine_weight.unflatten(1, (2, AXES, waves))[:, :, q:].sum((1, 2, 3))
+        features = torch.cat([seen, *sines, *cosines], -1)
+        chosen = torch.cat([three, plain[:, -2:], of_sines, of_cosines], 1)
+        return F.linear(features, chosen, self.read_in.bias + absent)

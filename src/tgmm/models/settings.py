@@ -108,6 +108,12 @@ class Mamba2Size(NetworkSize):
         return self
 
 
+class AssignmentSettings(NetworkSize):
+    """The size of the assignment network, which the estimator asks who belongs where."""
+
+    waves: Annotated[int, Field(ge=1, le=20)] = Field(3, description="Waves of Fourier features a coordinate.")
+
+
 class NetworkSettings(NetworkSize):
     """A network: its size, and the tasks that it serves. ``SIZE`` is the class of the former, which a scale sets."""
 

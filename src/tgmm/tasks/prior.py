@@ -12,35 +12,12 @@ import math
 from dataclasses import dataclass
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from tgmm.settings import Settings
+from tgmm.tasks.prior_settings import HOLDERS, PriorSettings
 
-SHAPES = ("unknown", "spherical", "diag", "tied", "full")
-# Kinds of covariance that are drawn, with the shapes of scikit-learn that hold each (indices of SHAPES; own one first).
-KINDS = ("equal spheres", "spheres", "diagonal", "full", "tied", "inverse Wishart")
-HOLDERS = ((1, 2, 3, 4), (1, 2, 4, 4), (2, 2, 4, 4), (4, 4, 4, 4), (3, 3, 4, 4), (4, 4, 4, 4))
 # A Wishart matrix of d degrees of freedom may be singular in all but name; its diagonal is kept above this.
 SMALLEST_CHI = 0.05
-
-
-class PriorSettings(Settings):
-    """What the tasks are, each entry a choice that a step of training draws from."""
-
-    kinds: tuple[float, ...] = Field((0.18, 0.13, 0.19, 0.23, 0.13, 0.14), description="Chance of each of KINDS.")
-    dimensions: tuple[int, ...] = Field((1, 2, 2, 2, 3, 4, 4, 5, 6, 8, 8, 12), description="d of a batch.")
-    components: tuple[int, ...] = Field(tuple(range(1, 11)), description="K of a task.")
-    sizes: tuple[int, ...] = Field((32, 48, 64, 64, 96, 128, 128, 192, 256), description="N of a batch, mostly.")
-    large_sizes: tuple[int, ...] = Field((384, 512, 1024), description="N of a few batches, which hold fewer tasks.")
-    large: float = Field(0.06, description="Chance of a large batch.")
-    nearest: float = Field(1.5, description="Smallest mean distance of two means, in root mean variances.")
-    farthest: float = Field(12.0, description="Largest one; between the two it is log-uniform.")
-    concentrations: tuple[float, ...] = Field((0.8, 2.0, 5.0, 20.0), description="Of the Dirichlet of the weights.")
-    heavy_tails: float = Field(0.1, description="Chance of Student noise with five degrees of freedom.")
-    outliers: float = Field(0.12, description="Chance that up to 5 % of the points belong to no component.")
-    noise_columns: float = Field(0.15, description="Chance that some columns have the same mean everywhere.")
-    own_units: float = Field(0.25, description="Chance that columns have units of their own (not for spheres).")
 
 
 @dataclass(frozen=True)

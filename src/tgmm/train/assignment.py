@@ -1,53 +1,44 @@
-"""Train the assignment network by the clock: ``python -m tgmm.train.assignment FOLDER --minutes 100``.
+"""Trains the assignment network, from its settings to its released files; a stopped training resumes.
 
 Every step draws a batch of tasks from the broad prior (:mod:`tgmm.tasks.prior`), new ones each time. The loss is the
 cross-entropy of the responsibilities with the true labels under the best permutation, earlier blocks counting 0.3; in
-some batches K is withheld, and the cross-entropy of K is added. The learning rate falls to zero as the minutes pass.
+some batches K is withheld, and the cross-entropy of K is added. The learning rate is constant and then falls to zero
+over the last third of the budget. All draws follow from the seed and the number of the step, so that nothing random
+has to be saved.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import os
 import platform
 import time
-from collections import deque
-from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from tgmm.models.assignment import AssignmentNetwork, AssignmentSettings, canonical_view
-from tgmm.tasks.prior import PriorSettings, draw_tasks, tell_shapes
+from tgmm.counter_random import derive_seed
+from tgmm.files import write_atomically, write_json
+from tgmm.models.assignment import AssignmentNetwork, canonical_view
+from tgmm.models.estimate import count_parameters
+from tgmm.tasks.prior import Tasks, draw_tasks, tell_shapes
+from tgmm.train.family import PACKAGES, processor_name
+from tgmm.train.optimizer import Optimizer
+from tgmm.train.progress import InterruptRequest, TrainingProgress, deferred_signals
+from tgmm.train.settings import AssignmentTraining
+from tgmm.train.state import TrainingRecord, exclusive, restore_state, save_state
 
-WITHHELD = 0.25  # share of the batches in which the network is not told K
 EARLIER = 0.3  # what the loss of an earlier block counts
 POINTS = 32 * 192  # that a batch holds at most
-
-
-@dataclass
-class Progress:
-    """What a training has done; it becomes the record beside the weights."""
-
-    minutes: float
-    tasks: int = 0
-    steps: int = 0
-    done_minutes: float = 0.0
-    losses: dict[str, deque] = field(
-        default_factory=lambda: {key: deque(maxlen=800) for key in ("known", "withheld", "K")}
-    )
-
-    def line(self) -> str:
-        """The state in one line."""
-        means = ", ".join(f"{key} {np.mean(values):.4f}" for key, values in self.losses.items() if values)
-        return f"{self.tasks:,} tasks, {self.done_minutes:.1f} min, cross-entropy: {means}"
+WARM_STEPS, COOLING = 500, 0.35  # steps of rising rate, and the share of the budget in which it falls
+ROWS, STATE_SECONDS = 40, 60.0  # validations of a training; seconds between two states
+SUMS = ("told", "withheld", "of_k")
 
 
 def matched_cross_entropy(outputs: list[Tensor], labels: Tensor) -> tuple[Tensor, float]:
@@ -71,103 +62,164 @@ def matched_cross_entropy(outputs: list[Tensor], labels: Tensor) -> tuple[Tensor
     return losses[-1] + EARLIER * sum(losses[:-1]), losses[-1].item()
 
 
-def draw_batch(prior: PriorSettings, rng: np.random.Generator, generator: torch.Generator, batch: int):
-    """Tasks and the K that the network is told (0: withheld)."""
+def draw_batch(settings: AssignmentTraining, seed: int) -> tuple[Tasks, Tensor, int]:
+    """Tasks, the shapes and the K that the network is told (0: withheld); a seed fixes them all."""
+    prior, rng, generator = settings.prior, np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     d = int(rng.choice(prior.dimensions))
     N = int(rng.choice(prior.large_sizes if rng.random() < prior.large else prior.sizes))
-    B = min(batch, max(4, POINTS // N))
+    B = min(settings.batch, max(4, POINTS // N))
     choices = [K for K in prior.components if max(2, N // 6) >= K]
-    if withheld := rng.random() < WITHHELD:
+    if withheld := rng.random() < settings.withheld:
         n_components = torch.tensor(rng.choice(choices, B))
     else:
         choices = [K for K in choices if K > 1 and (d > 1 or K <= 6)]
         n_components = torch.full((B,), int(rng.choice(choices)))
     tasks = draw_tasks(prior, n_components, d, N, generator)
-    return tasks, 0 if withheld else int(n_components[0])
+    return tasks, tell_shapes(tasks.kinds, generator), 0 if withheld else int(n_components[0])
 
 
-def take_step(network: nn.Module, optimiser, tasks, K: int, shapes: Tensor, progress: Progress) -> None:
-    """One step of the optimiser."""
+def batch_loss(network: AssignmentNetwork, tasks: Tasks, shapes: Tensor, K: int) -> tuple[Tensor, dict[str, float]]:
+    """The loss of a batch, and its cross-entropies of the labels and of K by name."""
     outputs, logits = network(canonical_view(tasks.points, shapes), shapes, K)
     loss, last = matched_cross_entropy(outputs, tasks.labels)
-    if K == 0:
-        of_size = F.cross_entropy(logits, tasks.n_components - 1)
-        loss = loss + of_size
-        progress.losses["K"].append(of_size.item())
-    progress.losses["known" if K else "withheld"].append(last)
-    optimiser.zero_grad()
-    loss.backward()
-    if torch.isfinite(nn.utils.clip_grad_norm_(network.parameters(), 1.0)):
-        optimiser.step()
-    progress.tasks, progress.steps = progress.tasks + len(tasks.points), progress.steps + 1
+    if K:
+        return loss, {"told": last}
+    of_k = F.cross_entropy(logits, tasks.n_components - 1)
+    return loss + of_k, {"withheld": last, "of_k": of_k.item()}
 
 
-def save(folder: Path, network: AssignmentNetwork, prior: PriorSettings, progress: Progress) -> None:
-    """Write the weights, then their record; each appears whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
-    record = {
-        "settings": network.settings.plain(),
-        "prior": prior.plain(),
-        "tasks": progress.tasks,
-        "steps": progress.steps,
-        "minutes": round(progress.done_minutes, 1),
-        "of_minutes": progress.minutes,
-        "cross_entropy": {key: round(float(np.mean(values)), 4) for key, values in progress.losses.items() if values},
-        "processor": processor(),
-        "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-    }
-    partial = folder / "assignment.safetensors.partial"
-    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, partial)
-    os.replace(partial, folder / "assignment.safetensors")
-    partial = folder / "assignment.json.partial"
-    partial.write_text(json.dumps(record, indent=2) + "\n")
-    os.replace(partial, folder / "assignment.json")
+class AssignmentTrainer:
+    """Trains an assignment network; its states lie in ``work``."""
+
+    def __init__(self, settings: AssignmentTraining, work: Path):
+        torch.manual_seed(derive_seed(settings.seed, "initial weights", "assignment"))
+        self.settings, self.work = settings, work
+        self.network = AssignmentNetwork(settings.network)
+        self.optimizer = Optimizer(self.network, settings)
+        self.record = TrainingRecord(0, [], self._nothing(), 0.0, 0.0)
+        self.validation = [
+            draw_batch(settings, derive_seed(settings.seed, "assignment validation", number))
+            for number in range(settings.validation_batches)
+        ]
+
+    @staticmethod
+    def _nothing() -> list[float]:
+        """No tasks, and for each cross-entropy no batches and no sum."""
+        return [0.0] * (1 + 2 * len(SUMS))
+
+    @property
+    def tasks(self) -> int:
+        """Tasks seen so far."""
+        return round(self.record.running[0])
+
+    def rate(self, step: int) -> float:
+        """Learning rate of the ``step``-th step, counted from zero."""
+        left = (self.settings.steps - step) / (COOLING * self.settings.steps)
+        return self.settings.learning_rate * min(1.0, (step + 1) / WARM_STEPS, left)
+
+    def take_step(self) -> float:
+        """One step of the optimiser. Return its loss."""
+        number = self.record.step
+        tasks, shapes, K = draw_batch(self.settings, derive_seed(self.settings.seed, "assignment tasks", number))
+        loss, parts = batch_loss(self.network, tasks, shapes, K)
+        self.optimizer.zero()
+        loss.backward()
+        self.optimizer.set_rate(self.rate(number))
+        if torch.isfinite(self.optimizer.gradient).all():
+            self.optimizer.step()
+        self.record.step += 1
+        self.record.running[0] += len(tasks.points)
+        for index, name in enumerate(SUMS):
+            if name in parts:
+                self.record.running[1 + 2 * index] += 1
+                self.record.running[2 + 2 * index] += parts[name]
+        return loss.item()
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """The cross-entropies on the validation batches, by name."""
+        values: dict[str, list[float]] = {name: [] for name in SUMS}
+        for tasks, shapes, K in self.validation:
+            for name, value in batch_loss(self.network, tasks, shapes, K)[1].items():
+                values[name].append(value)
+        return {name: float(np.mean(several)) for name, several in values.items() if several}
+
+    def add_row(self) -> dict[str, Any]:
+        """Append a row of the history: cross-entropies of the training since the last one, and of the validation."""
+        running = self.record.running
+        row: dict[str, Any] = {"step": self.record.step, "tasks": self.tasks}
+        for index, name in enumerate(SUMS):
+            if count := running[1 + 2 * index]:
+                row[name] = round(running[2 + 2 * index] / count, 5)
+        row.update({f"validation_{name}": round(value, 5) for name, value in self.validate().items()})
+        self.record.running = [running[0], *self._nothing()[1:]]
+        self.record.history.append(row)
+        return row
+
+    def run(self, progress: TrainingProgress, request: InterruptRequest) -> bool:
+        """Train until the budget is used or a signal asks to stop; return whether it is finished."""
+        row_every = max(1, self.settings.steps // ROWS)
+        started = saved = time.monotonic()
+        earlier = self.record.seconds, self.record.processor_seconds - time.process_time()
+        while self.record.step < self.settings.steps:
+            loss = self.take_step()
+            last = self.record.step == self.settings.steps
+            self.record.seconds = earlier[0] + time.monotonic() - started
+            self.record.processor_seconds = earlier[1] + time.process_time()
+            progress.step(self.record.step * self.settings.batch, loss)
+            if last or self.record.step % row_every == 0:
+                row = self.add_row()
+                shown = (f"{name} {row.get(f'validation_{name}', math.nan):.4f}" for name in SUMS)
+                progress.validation = ", ".join(shown)
+            if last or request or time.monotonic() - saved > STATE_SECONDS:
+                save_state(self.work, self.network, self.optimizer, self.record)
+                saved = time.monotonic()
+            if request and not last:
+                return False
+        return True
+
+    def release(self, folder: Path) -> None:
+        """Write the weights, then their record; each appears whole or not at all."""
+        tensors = {name: value.clone().contiguous() for name, value in self.network.state_dict().items()}
+        write_atomically(folder / "assignment.safetensors", save(tensors))
+        write_json(
+            folder / "assignment.json",
+            {
+                "settings": self.settings.plain(),
+                "steps": self.record.step,
+                "tasks": self.tasks,
+                "wall_seconds": round(self.record.seconds, 1),
+                "processor_seconds": round(self.record.processor_seconds, 1),
+                "finished": time.strftime("%Y-%m-%d", time.gmtime()),
+                "device": processor_name(),
+                "threads": torch.get_num_threads(),
+                "parameters": count_parameters(self.network),
+                "history": self.record.history,
+                "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+                "fingerprint": self.settings.fingerprint(),
+            },
+        )
 
 
-def processor() -> str:
-    """The processor's name, as Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+def train(settings: AssignmentTraining, out: Path, work: Path, visible: bool = True) -> int | None:
+    """Train a network, or go on with its training, and write it; return the signal that stopped it, or None.
 
-
-def train(folder: Path, minutes: float, *, batch: int = 32, peak: float = 2e-3, seed: int = 0, compiled: bool = False):
-    """Train a network for so many minutes and save it every 500 steps."""
-    torch.manual_seed(seed)
-    prior, network = PriorSettings(), AssignmentNetwork(AssignmentSettings())
-    rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed + 1)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=peak, weight_decay=1e-4, betas=(0.9, 0.98), fused=True)
-    run = torch.compile(network, dynamic=True) if compiled else network
-    progress, started = Progress(minutes), time.monotonic()
-    while (passed := (time.monotonic() - started) / 60) < minutes:
-        for group in optimiser.param_groups:
-            group["lr"] = peak * min(1, (progress.steps + 1) / 300) * (1 - passed / minutes)
-        tasks, K = draw_batch(prior, rng, generator, batch)
-        take_step(run, optimiser, tasks, K, tell_shapes(tasks.kinds, generator), progress)
-        progress.done_minutes = passed
-        if progress.steps % 500 == 0:
-            print(progress.line(), flush=True)
-            save(folder, network, prior, progress)
-    save(folder, network, prior, progress)
-
-
-def main() -> None:
-    """Read the command line and train."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="Gets assignment.safetensors and assignment.json, its record.")
-    parser.add_argument("--minutes", type=float, default=100.0, help="How long it trains.")
-    parser.add_argument("--threads", type=int, default=1, help="Threads of torch.")
-    parser.add_argument("--seed", type=int, default=0, help="Seed of weights and tasks.")
-    parser.add_argument("--compile", action="store_true", help="Fuse operations; takes a C++ compiler and a minute.")
-    given = parser.parse_args()
-    if not 0 < given.minutes < math.inf:
-        parser.error(f"--minutes must be above 0, not {given.minutes:g}")
-    torch.set_num_threads(given.threads)
-    train(given.folder, given.minutes, seed=given.seed, compiled=given.compile)
-
-
-if __name__ == "__main__":
-    main()
+    Parameters
+    ----------
+    settings : everything that shapes the result.
+    out : gets assignment.safetensors and assignment.json, its record.
+    work : parent of the resumable states, ``work/assignment/<fingerprint>/``.
+    visible : whether progress is reported.
+    """
+    folder = work / "assignment" / settings.fingerprint()
+    with deferred_signals() as request, exclusive(folder, request=request):
+        trainer = AssignmentTrainer(settings, folder)
+        trainer.record = restore_state(folder, trainer.network, trainer.optimizer) or trainer.record
+        progress = TrainingProgress("assignment", settings.tasks, trainer.record.step * settings.batch, visible)
+        try:
+            finished = trainer.run(progress, request)
+        finally:
+            progress.close()
+        if finished:
+            trainer.release(out)
+    return None if finished else request.number

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from tgmm.train.settings import Budget
+from tgmm.train.settings import AssignmentTraining, Budget
 
 BETAS = (0.9, 0.98)
 ALIGNMENT = 16  # numbers: tensors begin at multiples of 64 bytes
@@ -23,14 +23,14 @@ class Optimizer:
     Parameters
     ----------
     network : its parameters become views of ``value``; they may be read, but not replaced.
-    budget : weight decay and clipping.
+    budget : learning rate, weight decay and clipping.
 
     Attributes
     ----------
     gradient : Tensor, the gradients of all parameters, summed up by every backward pass until :meth:`zero`.
     """
 
-    def __init__(self, network: nn.Module, budget: Budget):
+    def __init__(self, network: nn.Module, budget: Budget | AssignmentTraining):
         parameters = list(network.parameters())
         sizes = [-(-parameter.numel() // ALIGNMENT) * ALIGNMENT for parameter in parameters]
         self.value = torch.zeros(sum(sizes), device=parameters[0].device)

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from tgmm.loss_kinds import LOSSES
-from tgmm.models.settings import NETWORK_KINDS, AnyNetwork, Positive, without_removed
-from tgmm.settings import FamilyName, Name, Settings
+from tgmm.models.settings import NETWORK_KINDS, AnyNetwork, AssignmentSettings, Positive, without_removed
+from tgmm.settings import OF_SCALE, FamilyName, Name, Settings
+from tgmm.tasks.prior_settings import PriorSettings
 from tgmm.versions import version
 
 Tasks = Annotated[int, Field(ge=1, le=10**15)]
@@ -118,6 +119,38 @@ class TrainingSettings(Settings):
     def flops(self) -> float:
         """Floating-point operations, about, of the whole training."""
         return self.training.tasks * self.network.flops(MEAN_LENGTH * self.n_points)
+
+
+class AssignmentTraining(Settings):
+    """Everything that shapes a trained assignment network; what the scale sets is marked so."""
+
+    network: AssignmentSettings = Field(AssignmentSettings(), description="Its size.")
+    prior: PriorSettings = Field(PriorSettings(), description="The tasks that it is trained on.")
+    tasks: Tasks = Field(
+        2_000_000,
+        description="Tasks to see, rounded up to whole batches; a batch of many points holds fewer.",
+        json_schema_extra=OF_SCALE,
+    )
+    batch: int = Field(32, ge=4, le=10**4, description="Tasks in a step.", json_schema_extra=OF_SCALE)
+    learning_rate: float = Field(
+        2e-3, gt=0, le=1, description="Of AdamW: constant, then falling to zero.", json_schema_extra=OF_SCALE
+    )
+    weight_decay: float = Field(1e-4, ge=0, le=1, description="Of AdamW.")
+    clip: float = Field(1.0, gt=0, description="The largest norm of a gradient; a larger one is scaled down.")
+    withheld: float = Field(0.3, ge=0, le=1, description="Share of the batches in which the network is not told K.")
+    validation_batches: int = Field(
+        60, ge=1, le=10**4, description="Batches to validate on.", json_schema_extra=OF_SCALE
+    )
+    seed: int = Field(0, ge=0, le=2**62, description="Of its weights and tasks, apart from the study's.")
+
+    @property
+    def steps(self) -> int:
+        return math.ceil(self.tasks / self.batch)
+
+    def fingerprint(self) -> str:
+        """Hash of everything that shapes the result; a state belongs to one."""
+        text = json.dumps({"settings": self.plain(), "version": version("training:assignment")}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def training_hours(families: Iterable[TrainingSettings], cores: int) -> float:

@@ -1,0 +1,48 @@
+"""The commands to look at something at once: demo, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def demo(
+    k: Annotated[int, typer.Option(min=2, max=5, help="Number of components.")] = 3,
+    points: Annotated[int, typer.Option(min=4, max=100_000, help="Number of points.")] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="Which mixture is drawn.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder of the picture and the animation.")] = Path(),
+) -> None:
+    """Draw a mixture, fit it with every method, and save a picture and an animation of EM beside the network."""
+    from tgmm.demo import draw_animation, draw_picture, run_demo, table_lines
+    from tgmm.methods.threads import one_thread
+
+    with one_thread():
+        shown = run_demo(k, points, seed)
+    print("\n".join(table_lines(shown)))
+    for path, draw in ((out / "demo.png", draw_picture), (out / "demo.gif", draw_animation)):
+        draw(shown, path)
+        print(f"-> {path}")
+
+
+def compare(
+    before: Annotated[Path, typer.Argument(help="A folder of results, such as results/laptop, or a summary.parquet.")],
+    after: Annotated[Path, typer.Argument(help="Another one: of another commit, scale or machine.")],
+    metric: Annotated[list[str] | None, typer.Option(help="A metric to compare; repeatable.")] = None,
+    most: Annotated[int, typer.Option(min=1, help="Numbers that are printed.")] = 20,
+    out: Annotated[Path | None, typer.Option(help="All numbers to write, .csv or .parquet.")] = None,
+) -> None:
+    """Say which numbers of two results differ by more than their intervals; `dvc metrics diff` has the others."""
+    from tgmm.cli.common import write_table
+    from tgmm.compare import compare_summaries, lines, only_in_one, read_summary
+
+    metrics = metric or ["l2_error"]
+    summaries = read_summary(before), read_summary(after)
+    compared = compare_summaries(*summaries, metrics)
+    if out is not None:
+        write_table(out, compared, digits=6)
+    print("\n".join(lines(compared, most)))
+    for count, folder in zip(only_in_one(*summaries, metrics), (before, after), strict=True):
+        if count:
+            print(f"{count} numbers are in {folder} alone")
