@@ -13,7 +13,7 @@ import pandas as pd
 # What the study's questions need, by the part of a file's path that gives it away; the first that matches counts.
 PARTS = {
     "test tasks": "/tasks/",
-    "recipe study": "/recipes/",
+    "ablation": "/ablation/",
     "training: Mamba2": "-mamba2",
     "training: grid of the backbone's scale": "-components-w",
     "training: anisotropic tasks": "models/anisotropic",
@@ -60,7 +60,7 @@ def part_of(path: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scale", default="laptop", help="smoke, laptop or paper")
+    parser.add_argument("--scale", default="laptop", help="smoke, laptop, overnight or paper")
     costs = read_costs(Path("benchmark_logs") / parser.parse_args().scale)
     table = costs.groupby("part").agg(
         jobs=("wall", "size"), wall=("wall", "sum"), processor=("processor", "sum"), memory=("memory", "max")

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2Model
 
 from tgmm.losses import training_loss
+from tgmm.mixture import LogEstimate
+from tgmm.models.attention import component_slots
 from tgmm.models.encoder import AttentivePooling
-from tgmm.models.estimate import LogEstimate, component_slots
 from tgmm.models.settings import GPT2Network
 from tgmm.tasks.stream import TaskBatch
 from tgmm.train.settings import TrainingSettings
@@ -48,7 +49,7 @@ class PlainNetwork(nn.Module):
         size, unused = component_slots(self.settings, n_components)
         embedded = self.size_embedding(size)[:, None].expand(-1, points.shape[1], -1)
         tokens = self.read_in(torch.cat([points, embedded], dim=-1))
-        return [self.read_out(self.backbone(inputs_embeds=tokens).last_hidden_state, size, unused, None)]
+        return [self.read_out(self.backbone(inputs_embeds=tokens).last_hidden_state, size, unused)]
 
 
 class PlainLoop:

@@ -30,8 +30,7 @@ from plain_loop import PlainLoop, PlainNetwork
 from tgmm.config import refuse_unknown
 from tgmm.devices import resolve_device
 from tgmm.errors import UserError, unknown_name
-from tgmm.loss_kinds import LOSSES
-from tgmm.models.settings import GPT2Network
+from tgmm.models.settings import LOSSES, GPT2Network
 from tgmm.study import Family, Study, family_settings, load_study
 from tgmm.train.progress import InterruptRequest, TrainingProgress
 from tgmm.train.settings import TrainingSettings

@@ -169,8 +169,7 @@ def run_summary() -> Numbers:
 def run_theory(what: str) -> Numbers:
     """A theorem's measurement at its smallest."""
     from tgmm.theory.em import measure_em
-    from tgmm.theory.power import measure_power
-    from tgmm.theory.report import network_sizes
+    from tgmm.theory.power import measure_power, network_sizes
     from tgmm.theory.sorted_floor import measure_sorted_floor
 
     measured = {
@@ -184,8 +183,7 @@ def run_theory(what: str) -> Numbers:
 
 def run_probes() -> Numbers:
     """What a probe finds inside a network of a few steps."""
-    from tgmm.probes.measure import measure_probes
-    from tgmm.probes.picture import picture_table
+    from tgmm.probes.measure import measure_probes, picture_table
     from tgmm.train.family import train_family
     from tgmm.train.settings import TrainingSettings
 
@@ -204,7 +202,7 @@ def run_probes() -> Numbers:
 
 def run_ablation_part() -> Numbers:
     """One part of an ablation of two changes, and their comparison."""
-    from tgmm.ablation.compare import compare
+    from tgmm.ablation import compare
     from tgmm.ablation.run import run_ablation
 
     settings = TRAINING | {"covariance": "isotropic", "network": {"kind": "components", **SIZE}}
@@ -225,13 +223,13 @@ def run_ablation_part() -> Numbers:
 
 def run_figures() -> Numbers:
     """The numbers that every line and bar of a figure of scores, of training and of theorems shows."""
-    from synthetic_scores import history, write_theory
+    from synthetic_scores import history, trained_on, write_theory
     from tgmm.figures import metrics, style, theorems, training
 
     families = ["isotropic-d2-n128-components", "isotropic-d8-n128-matched"]
     asked = {
         "taskset": "effectiveness", "metric": "l2_error", "methods": ["em", "tgmm-components", "em-oracle"],
-        "scale": "laptop", "families": families, "seed": 5,
+        "scale": "laptop", "families": families, "seed": 5, "trained_on": trained_on(families),
     }  # fmt: skip
     with style.applied(), tempfile.TemporaryDirectory() as folder:
         tables = {family: history(family) for family in families}

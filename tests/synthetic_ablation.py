@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import pandas as pd
 
-from tgmm.ablation.compare import COLUMNS
+from tgmm.ablation import COLUMNS
 
 # change -> (ratio of its error to the baseline's, the same after EM steps, tasks as a multiple of the baseline's)
 CHANGES = {

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from tgmm.aggregate import SCORE_COLUMNS
-from tgmm.figures.probes import COLUMNS as PROBE_COLUMNS
+from tgmm.columns import PROBE_COLUMNS
 
 DIMENSIONS = (2, 8, 32, 128)
 COMPONENTS = (2, 3, 4, 5)
@@ -120,6 +120,15 @@ def write_scores(folder: Path, methods=tuple(METHODS), **options) -> list[Path]:
     return paths
 
 
+def trained_on(families) -> dict[str, dict]:
+    """What the study says of families of these names."""
+    parts = {family: family.split("-", 3) for family in families}
+    return {
+        family: {"covariance": covariance, "d": int(d[1:]), "N": int(N[1:]), "recipe": recipe}
+        for family, (covariance, d, N, recipe) in parts.items()
+    }
+
+
 def history(family: str, rows: int = 200) -> pd.DataFrame:
     """A training history with a validation every tenth row.
 
@@ -167,7 +176,7 @@ def write_model(folder: Path, family: str) -> Path:
 
 def write_theory(folder: Path) -> Path:
     """Invented measurements of the theorems, and real sizes of the smallest networks."""
-    from tgmm.theory.report import network_sizes
+    from tgmm.theory.power import network_sizes
 
     folder.mkdir(parents=True, exist_ok=True)
     common = {"N": 128, "n_tasks": 1, "seed": 2505}

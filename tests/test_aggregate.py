@@ -12,8 +12,17 @@ import pytest
 import scipy.stats
 
 from synthetic_scores import TOO_MANY_COMPONENTS, method_scores, write_scores
-from tgmm.aggregate import aggregate, headline, plain, read_scores, read_table, summarise
-from tgmm.bootstrap import bootstrap_interval, percentile_interval, resampled_sums
+from tgmm.aggregate import (
+    aggregate,
+    bootstrap_interval,
+    headline,
+    percentile_interval,
+    plain,
+    read_scores,
+    read_table,
+    resampled_sums,
+    summarise,
+)
 from tgmm.columns import DEFICIT, LIKELIHOODS, METRICS, REFERENCE, SUMMARY_COLUMNS, over, over_seeds
 from tgmm.errors import UserError
 

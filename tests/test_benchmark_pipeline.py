@@ -31,7 +31,8 @@ def test_every_family_belongs_to_the_part_that_needs_it(scale):
     assert parts["anisotropic-d8-n128-components"] == "training: anisotropic tasks"
 
 
-def test_scores_of_networks_are_not_taken_for_training():
+def test_other_jobs_belong_to_their_parts():
+    assert part_of("benchmark_logs/laptop/ablation/d2-s1.tsv") == "ablation"
     assert part_of("benchmark_logs/laptop/scores/effectiveness-d8/tgmm-mamba2.tsv") == "scores: main comparison"
     assert part_of("benchmark_logs/laptop/scores/anisotropic-d8/em.tsv") == "scores: anisotropic tasks"
     assert part_of("benchmark_logs/laptop/paper.tsv") == "summary and manuscript"

@@ -68,10 +68,9 @@ def test_achieved_operations_are_the_speed_times_the_cost_of_a_task(output):
 def test_the_plain_loop_and_the_reference_do_the_same_work(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     from plain_loop import PlainNetwork
-    from tgmm.models.estimate import count_parameters
     from tgmm.models.settings import GPT2Network
     from tgmm.tasks.stream import TaskStream
-    from tgmm.train.trainer import training_flops
+    from tgmm.train.trainer import count_parameters, training_flops
 
     settings = GPT2Network(dimension=2, n_components=(2, 3), width=16, blocks=2, heads=2, positions=16)
     plain, ours = PlainNetwork(settings), settings.build()

@@ -13,7 +13,7 @@ from scipy.stats import multivariate_normal
 
 from tgmm import metrics
 from tgmm.evaluate import ScoreSettings, build_scored, score_estimates, score_taskset
-from tgmm.methods.standardise import typical_spread
+from tgmm.methods.base import typical_spread
 from tgmm.mixture import Mixture, log_density, rescaled
 from tgmm.tasks.stream import TaskStream
 from tgmm.tasks.taskset import sample_taskset

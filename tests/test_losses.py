@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from tgmm.errors import UserError
-from tgmm.loss_kinds import LOSSES
 from tgmm.losses import EARLY_WEIGHT, loss_terms, training_loss
-from tgmm.mixture import Mixture
-from tgmm.models.estimate import LogEstimate
+from tgmm.mixture import LogEstimate, Mixture
+from tgmm.models.settings import LOSSES
 from tgmm.tasks.sampler import sample_mixtures
 from tgmm.tasks.stream import TaskBatch
 

@@ -134,6 +134,11 @@ def written(value: float) -> str:
     return f"{value:.{digits}f}"
 
 
+def changed_study(root: Path, folder: Path) -> Path:
+    """A copy of the study, to change its results."""
+    return Path(shutil.copytree(root, folder / "study"))
+
+
 def test_paper_is_a_pdf(paper):
     assert paper.read_bytes().startswith(b"%PDF")
     assert paper.stat().st_size > 50_000
@@ -151,14 +156,13 @@ def test_numbers_of_the_text_are_those_of_the_results(root, paper):
     assert "References" in text
 
 
-def test_comparisons_follow_the_numbers(root, tmp_path):
+def test_comparisons_follow_the_numbers(root, paper, tmp_path):
     """With the two methods' numbers exchanged, the sentence says the opposite."""
-    other = tmp_path / "study"
-    shutil.copytree(root, other)
+    other = changed_study(root, tmp_path)
     path = other / "results/smoke/summary.json"
     numbers = json.loads(path.read_text())
     cell = numbers["effectiveness"]["d8"]
-    before = words(build_paper("smoke", tmp_path / "before.pdf", root=other))
+    before = words(paper)
     cell["em"], cell["tgmm-components"] = cell["tgmm-components"], cell["em"]
     path.write_text(json.dumps(numbers))
     after = words(build_paper("smoke", tmp_path / "after.pdf", root=other))
@@ -213,8 +217,7 @@ def test_required_files_are_those_that_the_source_calls_for(root):
 
 
 def test_typst_errors_are_one_line(root, tmp_path):
-    broken = tmp_path / "study"
-    shutil.copytree(root, broken)
+    broken = changed_study(root, tmp_path)
     (broken / "paper/sections/task.typ").write_text("#nonsense-function()")
     with pytest.raises(UserError, match=r"paper/main\.typ: .*nonsense") as caught:
         build_paper("smoke", tmp_path / "none.pdf", root=broken)
@@ -233,11 +236,6 @@ def test_theorems_are_shown_with_their_measurements(paper):
 
 
 # --- claims --------------------------------------------------------------------------------------------------------
-
-
-def changed_study(root: Path, folder: Path) -> Path:
-    """A copy of the study, to change its results."""
-    return Path(shutil.copytree(root, folder / "study"))
 
 
 def counted(claims: pd.DataFrame, theorems: int = 2) -> str:
@@ -349,7 +347,7 @@ def test_results_with_gaps_still_make_a_paper(root, tmp_path):
     assert "lacks a score, so the comparison is not made" in text
 
 
-def test_a_figure_that_a_scale_does_not_have_is_a_line_in_the_text(root, tmp_path):
+def test_a_figure_that_a_scale_does_not_have_is_a_line_in_the_text(root, paper, tmp_path):
     """Neither it nor a family that is not trained is looked for, whatever lies there of an earlier run."""
     study = changed_study(root, tmp_path)
     results = study / "results/smoke"
@@ -358,6 +356,6 @@ def test_a_figure_that_a_scale_does_not_have_is_a_line_in_the_text(root, tmp_pat
     options = {"left_out": ["fig-backbone-scale", "fig-probe-picture"], "absent": ["isotropic-d2-n128-components"]}
     text = words(build_paper("smoke", tmp_path / "paper.pdf", root=study, **options))
     assert text.count("Not drawn: no network that this figure shows is trained at the scale smoke.") == 2
-    whole = words(build_paper("smoke", tmp_path / "whole.pdf", root=root))
+    whole = words(paper)
     assert "Not drawn" not in whole
     assert whole.count("A linear probe of the tokens") == text.count("A linear probe of the tokens") + 1

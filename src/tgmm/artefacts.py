@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 from pydantic import ConfigDict, Field
 
 from tgmm.columns import ROLES, TASKSET_ROLES
-from tgmm.errors import UserError, unknown_name
-from tgmm.files import check_outputs, parse_json, read_text, write_atomically
+from tgmm.errors import UserError, refuse_unknown
+from tgmm.files import check_outputs, read_json, write_atomically
 from tgmm.settings import Count, Line, Name, Seed, Settings, Text, one_or_several, several
 from tgmm.tasks.shifts import ShiftValues
 
@@ -353,8 +353,7 @@ def drawn_by(settings: Mapping[str, Any], prefix: str) -> tuple[str, ModuleType,
     UserError : for a kind that does not exist or is no figure (or table), or settings that the kind does not take.
     """
     kinds = {name: kind for name, kind in NAMES.items() if kind.prefix == prefix}
-    if str(settings.get("kind")) not in kinds:
-        raise unknown_name("artefact kind", settings.get("kind"), kinds)
+    refuse_unknown("artefact kind", str(settings.get("kind")), kinds)
     kind = kinds[settings["kind"]]
     own = {key: value for key, value in settings.items() if key in kind.model_fields}
     ShownSettings.read({key: value for key, value in settings.items() if key not in own}, "settings of the artefact")
@@ -424,9 +423,9 @@ def _training_records(tables: Mapping[str, str | Path]) -> dict[str, dict[str, f
         file = Path(path).with_name("config.json")
         if file.is_file():
             try:
-                record = parse_json(read_text(file), file)["record"]
+                record = read_json(file)["record"]
                 records[family] = {key: record[key] for key in ("tasks_seen", "steps", "processor_seconds")}
-            except (ValueError, KeyError, TypeError) as error:
+            except (KeyError, TypeError) as error:
                 raise UserError(f"{file}: not the record of a training ({type(error).__name__}: {error})") from error
     return records
 

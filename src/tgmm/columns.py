@@ -9,20 +9,10 @@ CELL = ["scale", "taskset", "covariance", "d", "K", "N", "shift", "shift_value"]
 METHOD = ["method", "family", "recipe", "seed"]
 # What a method's estimate of a task is measured by; the last two are of the method's run.
 METRICS = [
-    "mean_error",
-    "weight_error",
-    "scale_error",
-    "l2_error",
-    "l2_error_reference",
-    "weight_cross_entropy",
-    "accuracy",
-    "log_likelihood",
-    "log_likelihood_heldout",
-    "log_likelihood_reference",
-    "dropped_reference",
-    "seconds",
+    "mean_error", "weight_error", "scale_error", "l2_error", "l2_error_reference", "weight_cross_entropy", "accuracy",
+    "log_likelihood", "log_likelihood_heldout", "log_likelihood_reference", "dropped_reference", "seconds",
     "iterations",
-]
+]  # fmt: skip
 # Averages of the reference evaluator's own metrics are over the tasks that it keeps.
 REFERENCE = ["l2_error_reference", "log_likelihood_reference"]
 # Metrics that the summary also gives as nats a point below the floor's on the same task, under a name with this ending.
@@ -33,6 +23,15 @@ SCORE_COLUMNS = [*CELL, "task_id", *METHOD, *METRICS, "failed", "failure_reason"
 STATISTICS = ["mean", "median", "low", "high", "quantile_90", "n_tasks", "n_failed", "failure_share", "failure_reason"]
 SUMMARY_COLUMNS = [*CELL, *METHOD, "metric", *STATISTICS]
 
+# What `tgmm probe` measures, a row a quantity, variant, reference, block, head and K; and the picture of one task.
+PROBE_LABELS = ("quantity", "variant", "reference", "layer", "head", "best", "K")
+PROBE_COLUMNS = (
+    "scale", "family", "covariance", "d", "N", "seed", *PROBE_LABELS, "mean", "median", "low", "high", "n_tasks",
+)  # fmt: skip
+PICTURE_COLUMNS = (
+    "scale", "family", "seed", "d", "K", "N", "task_id", "l2_error", "block", "head", "part", "item", "component",
+    "x", "y", "responsibility", "attention",
+)  # fmt: skip
 # What columns of tables hold; all others hold numbers or truth values.
 TEXTS = {
     "scale", "taskset", "covariance", "shift", "method", "family", "recipe", "metric", "failure_reason", "quantity",
@@ -83,11 +82,8 @@ def reads(
 ) -> Callable[[Callable], Callable]:
     """Say which columns a function that draws an artefact needs, in attributes of the function.
 
-    Parameters
-    ----------
-    summary : of the summary of the scores, or of the measurement that takes its place.
-    tables : of each further table.
-    written : those that a table writes to its CSV file.
+    They are those of the summary of the scores (or of the measurement in its place), of each further table, and those
+    that a table writes to its CSV file.
     """
 
     def mark(function: Callable) -> Callable:

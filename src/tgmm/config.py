@@ -6,7 +6,7 @@ The JSON schema that editors use is generated from these classes (`python -m tgm
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -14,13 +14,22 @@ import yaml
 from pydantic import Field, create_model
 
 from tgmm.artefacts import AnyArtefact, ArtefactName
-from tgmm.bootstrap import MOST_RESAMPLES
-from tgmm.errors import UserError, unknown_name
+from tgmm.errors import UserError, refuse_unknown
 from tgmm.files import DEEPEST, read_text, write_atomically
-from tgmm.loss_kinds import LOSSES
 from tgmm.methods.settings import AnyMethod
-from tgmm.models.settings import NETWORK_KINDS
-from tgmm.settings import OF_SCALE, Count, Line, Name, Seed, Settings, Share, one_or_several, several
+from tgmm.models.settings import LOSSES, NETWORK_KINDS
+from tgmm.settings import (
+    MOST_RESAMPLES,
+    OF_SCALE,
+    Count,
+    Line,
+    Name,
+    Seed,
+    Settings,
+    Share,
+    one_or_several,
+    several,
+)
 from tgmm.tasks.shifts import ShiftValues
 from tgmm.train.settings import AssignmentTraining, Budget
 
@@ -294,21 +303,14 @@ def _refuse_traps(text: str) -> None:
 
 
 def merge_config(values: Mapping, root: str | Path = ".") -> Config:
-    """config.yaml with any overrides, merged with the sizes of its scale; types and limits are checked.
+    """config.yaml with any overrides, merged with the sizes of its scale in ``root/workflow``; types and limits
+    checked.
 
-    Parameters
-    ----------
-    values : the content of config.yaml with any overrides.
-    root : the folder that holds `workflow/`.
-
-    Raises
-    ------
-    UserError : one line with the key, what is wrong and what would be right.
+    A mistake is a `UserError`, one line with the key, what is wrong and what would be right.
     """
     root, values = Path(root), _plain(values)
     for key in values:
-        if key not in Config.model_fields:
-            raise unknown_name("key", key, Config.model_fields)
+        refuse_unknown("key", key, Config.model_fields)
     return Config.read(_merged(read_scale(values.get("scale", Config.model_fields["scale"].default), root), values))
 
 
@@ -319,17 +321,14 @@ def scale_names(root: Path) -> list[str]:
 
 def read_scale(scale: object, root: Path) -> dict:
     """Sizes and budgets of a scale; only keys that the classes mark as such are let in."""
-    if scale not in scale_names(root):
-        raise unknown_name("scale", scale, scale_names(root))
+    refuse_unknown("scale", scale, scale_names(root))
     path = SCALES / f"{scale}.yaml"
     sizes = read_config(root / path)
     allowed = _scale_keys(Config)
     for key, value in sizes.items():
-        if key not in allowed:
-            raise unknown_name(f"key in {path}", key, allowed)
+        refuse_unknown(f"key in {path}", key, allowed)
         for inner in value if allowed[key] and isinstance(value, dict) else ():
-            if inner not in allowed[key]:
-                raise unknown_name(f"key in '{key}' of {path}", inner, allowed[key])
+            refuse_unknown(f"key in '{key}' of {path}", inner, allowed[key])
     return sizes
 
 
@@ -360,13 +359,6 @@ def _plain(value: object) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
-
-
-def refuse_unknown(what: str, name: object, choices: Iterable) -> None:
-    """Raise a `UserError` with the nearest choice unless the name is among the choices."""
-    choices = list(choices)
-    if name not in choices:
-        raise unknown_name(what, name, choices)
 
 
 def schema_text() -> str:

@@ -29,7 +29,7 @@ from tgmm.methods.settings import EM, MethodContext, SampleMean, Spectral
 from tgmm.mixture import Mixture
 from tgmm.models.assignment import canonical_view
 from tgmm.plane import Path2D, describe_fit, describe_path, em_from_normal_start
-from tgmm.tasks.prior import SHAPES
+from tgmm.tasks.prior_settings import SHAPES
 from tgmm.tasks.sampler import sample_mixtures, sample_points
 
 SHAPE, COVARIANCE = "diag", "anisotropic"

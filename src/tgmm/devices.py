@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tgmm.errors import UserError, unknown_name
-from tgmm.locks import FileLock
+from tgmm.errors import UserError, refuse_unknown
+from tgmm.files import FileLock
 
 DEVICES = ("auto", "cpu", "cuda")
 TRAINING_CORES_BESIDE_GPU = 4
@@ -55,18 +55,11 @@ def settle_threads() -> None:
 
 
 def resolve_device(device: str = "auto") -> str:
-    """The device to use: `cpu` or `cuda`.
+    """The device to use, `cpu` or `cuda`: `auto` takes a GPU if torch sees one, `cuda` insists on it.
 
-    Parameters
-    ----------
-    device : `auto` takes a GPU if torch sees one; `cuda` insists on it.
-
-    Raises
-    ------
-    UserError : an unknown name, or no GPU where one is insisted on.
+    An unknown name, or no GPU where one is insisted on, is a `UserError`.
     """
-    if device not in DEVICES:
-        raise unknown_name("device", device, DEVICES)
+    refuse_unknown("device", device, DEVICES)
     if device == "cpu":
         return "cpu"
     import torch
@@ -82,19 +75,10 @@ def resolve_device(device: str = "auto") -> str:
 def lease_device(device: str = "auto") -> Iterator[str]:
     """Hold a GPU for as long as the block runs, waiting for one to become free, and give the device to use.
 
-    Under Slurm, or where CUDA_VISIBLE_DEVICES is set already, the choice has been made and is left alone. Call it
-    before torch is imported.
-
-    Parameters
-    ----------
-    device : `auto`, `cpu` or `cuda`; nothing is held for the processor.
-
-    Raises
-    ------
-    UserError : an unknown device.
+    Under Slurm, or where CUDA_VISIBLE_DEVICES is set already, the choice has been made and is left alone; nothing is
+    held for the processor. Call it before torch is imported. An unknown device is a `UserError`.
     """
-    if device not in DEVICES:
-        raise unknown_name("device", device, DEVICES)
+    refuse_unknown("device", device, DEVICES)
     chosen = "CUDA_VISIBLE_DEVICES" in os.environ or "SLURM_JOB_ID" in os.environ
     if device == "cpu" or chosen or not count_gpus():
         yield resolve_device(device)
@@ -109,12 +93,9 @@ def lease_device(device: str = "auto") -> Iterator[str]:
 
 @contextmanager
 def free_gpu(n_gpus: int, folder: Path | None = None) -> Iterator[int]:
-    """Index of a GPU that no other process of this machine has leased, the first one; waits until there is one.
+    """Index of the first of so many GPUs that no other process of this machine has leased; waits until there is one.
 
-    Parameters
-    ----------
-    n_gpus : GPUs of this machine.
-    folder : of the lock files; without it the system's temporary folder.
+    The lock files are in ``folder``, or in the system's temporary folder.
     """
     folder = folder or Path(tempfile.gettempdir())
     waiting = False

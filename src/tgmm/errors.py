@@ -23,14 +23,7 @@ class DivergenceError(UserError):
 
 
 def unknown_name(kind: str, name: object, choices: Iterable[object]) -> UserError:
-    """An error for a name that is not among the choices, with the nearest valid one.
-
-    Parameters
-    ----------
-    kind : what is named, such as ``"recipe"``.
-    name : the name that was given.
-    choices : the valid names.
-    """
+    """An error for a name of some kind, such as ``"recipe"``, that is no choice, with the nearest valid one."""
     valid = [str(choice) for choice in choices]
     text = str(name)[: 2 * LONGEST_VALUE]
     nearest = difflib.get_close_matches(text, valid, n=1)
@@ -49,3 +42,10 @@ def _cut(text: str) -> str:
 
 def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def refuse_unknown(kind: str, name: object, choices: Iterable[object]) -> None:
+    """Raise :func:`unknown_name` unless the name is among the choices."""
+    choices = list(choices)
+    if name not in choices:
+        raise unknown_name(kind, name, choices)

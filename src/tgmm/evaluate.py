@@ -65,15 +65,10 @@ class Scored:
 
 
 def build_scored(settings: ScoreSettings, covariance: str, device: torch.device, model: Path | None = None) -> Scored:
-    """The method that the settings describe, for tasks of such a covariance.
+    """The method that the settings describe, for tasks of such a covariance; ``model`` is the folder of a trained
+    family.
 
-    Parameters
-    ----------
-    model : folder of the trained family, for networks.
-
-    Raises
-    ------
-    UserError : for a network without a model, or one that was trained on tasks of another covariance.
+    A network without a model, or one that was trained on tasks of another covariance, is a `UserError`.
     """
     try:
         return Scored(settings, settings.entry.build(MethodContext(covariance, device, model)))

@@ -1,8 +1,9 @@
-"""Files: written whole or not at all, by a temporary name that is then renamed; text, JSON, headers read with care."""
+"""Files: written whole or not at all, by a temporary name that is then renamed; read with care; locks."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import math
 import os
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from tgmm.errors import UserError, shown
 
@@ -39,7 +40,7 @@ ITEM_SIZES = {
 }  # fmt: skip
 
 
-# --- writing ---------------------------------------------------------------------------------------------------------
+# --- reading and writing ----------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -50,9 +51,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Raises
     ------
-    UserError
-        When ``path`` is a folder, a device or anything else but a regular file, when its folder cannot be written or
-        when the disk is full. Whatever stood at ``path`` before is untouched.
+    UserError : when ``path`` is a folder, a device or anything else but a regular file, when its folder cannot be
+        written or when the disk is full. Whatever stood at ``path`` before is untouched.
     """
     path = Path(path)
     temporary: Path | None = None
@@ -103,10 +103,8 @@ def regular_target(path: Path) -> Path:
 
     Raises
     ------
-    UserError
-        For a folder, a device, a named pipe or a socket: replacing it would destroy it.
-    OSError
-        Where the path cannot be followed: a loop of links, a file in place of a folder, a name that is too long.
+    UserError : for a folder, a device, a named pipe or a socket: replacing it would destroy it.
+    OSError : where the path cannot be followed: a loop of links, a file in place of a folder, a name that is too long.
     """
     try:
         mode = os.stat(path).st_mode
@@ -129,6 +127,14 @@ def write_atomically(path: str | Path, content: bytes | str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write indented JSON with a final newline; NaN and infinity are refused (JSON has neither)."""
     write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path, advice: str = "") -> Any:
+    """The content of a JSON file; a `UserError` with the path, and the advice, where it cannot be read."""
+    try:
+        return parse_json(read_text(path), path)
+    except UserError as error:
+        raise UserError(f"{error}{advice}") from error
 
 
 def write_parquet(path: str | Path, table: pd.DataFrame) -> None:
@@ -259,9 +265,8 @@ def read_safetensors_header(path: str | Path) -> SafetensorsHeader:
 
     Raises
     ------
-    UserError
-        One line with the path: the file cannot be read, is no regular file, is cut short or longer than its header
-        says, or has a header above the limits (32 MB, 10,000 tensors).
+    UserError : one line with the path: the file cannot be read, is no regular file, is cut short or longer than its
+        header says, or has a header above the limits (32 MB, 10,000 tensors).
     """
     path = Path(path)
     try:
@@ -303,3 +308,90 @@ def _parse_header(content: bytes, n_bytes: int) -> SafetensorsHeader:
         raise ValueError(f"its header describes {end:,} bytes of tensors, and the file has {n_bytes:,}")
     shapes = {name: tuple(entry["shape"]) for name, entry in entries.items()}
     return SafetensorsHeader(metadata, shapes, {name: entry["dtype"] for name, entry in entries.items()}, n_bytes)
+
+
+# --- locks: the kernel's (flock), which end with their process, however that ends --------------------------------
+
+
+class FileLock:
+    """A lock on a file, which is made if it is not there; the lock is given back when the file is closed.
+
+    Another user's file is enough, which can be read but not written. One that cannot be opened is an `OSError`.
+    """
+
+    def __init__(self, path: Path, *, create: bool = True):
+        self.path = path
+        try:
+            self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT if create else os.O_RDONLY, 0o666)
+        except PermissionError:
+            self.descriptor = os.open(path, os.O_RDONLY)
+
+    def acquire(self, *, shared: bool = False, wait: bool = False) -> bool:
+        """Take the lock, or turn the one that is held into this kind; False where another process holds it.
+
+        Several processes may hold a shared lock, none beside an exclusive one. Where the file system knows no locks, an
+        `OSError`.
+        """
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        try:
+            fcntl.flock(self.descriptor, kind if wait else kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def read(self) -> str:
+        """What stands in the file."""
+        return os.pread(self.descriptor, 4096, 0).decode(errors="replace")
+
+    def write(self, text: str) -> None:
+        """Replace what stands in the file."""
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, text.encode(), 0)
+
+    def close(self) -> None:
+        """Close the file, and so give the lock back."""
+        os.close(self.descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the exclusive lock on a file; no file is made, and no lock taken away.
+
+    A shared lock is asked for without waiting and given back at once. Whoever asks for the exclusive one in those
+    microseconds is refused, and gets it when it asks again.
+    """
+    try:
+        with FileLock(path, create=False) as lock:
+            return not lock.acquire(shared=True)
+    except OSError:
+        return False
+
+
+LOCK_FILE = "tgmm.lock"
+_held: list[FileLock] = []
+
+
+def guard_workdir(folder: str | Path = ".snakemake") -> bool:
+    """Remove left-over lock files of Snakemake, then hold the shared lock until the process ends.
+
+    Every Snakemake holds a shared lock on a file for as long as it lives, and the kernel drops it however the process
+    ends. So whoever gets it alone knows that Snakemake's own lock files are left-overs. Returns whether this process
+    was alone; False also where the file system knows no locks, and then nothing is removed.
+    """
+    folder = Path(folder)
+    folder.mkdir(exist_ok=True)
+    lock = FileLock(folder / LOCK_FILE)
+    _held.append(lock)
+    try:
+        alone = lock.acquire()
+        for path in (folder / "locks").glob("*") if alone else ():
+            path.unlink(missing_ok=True)
+        lock.acquire(shared=True, wait=True)
+    except OSError:
+        return False
+    return alone

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tgmm.errors import unknown_name
-from tgmm.loss_kinds import LOSSES
+from tgmm.errors import refuse_unknown
 from tgmm.metrics import best_permutation, pairwise_errors
-from tgmm.mixture import Mixture, component_log_densities, concatenate
-from tgmm.models.estimate import LogEstimate, component_mask
+from tgmm.mixture import LogEstimate, Mixture, component_log_densities, component_mask, concatenate
+from tgmm.models.settings import LOSSES
 from tgmm.tasks.stream import TaskBatch
 
 EARLY_WEIGHT = 0.3
@@ -49,14 +48,12 @@ def training_loss(estimates: list[LogEstimate], batch: TaskBatch, kind: str) -> 
 
     Parameters
     ----------
-    estimates : one for every block.
-    batch : the tasks; estimates and truth are padded to the same K.
-    kind : one of ``tgmm.loss_kinds.LOSSES``.
+    estimates : one for every block; estimates and truth are padded to the same K.
+    kind : one of ``tgmm.models.settings.LOSSES``.
 
     Returns
     -------
-    loss : scalar Tensor with gradients.
-    last : LossTerms of the last estimate.
+    The loss, a scalar Tensor with gradients, and the LossTerms of the last estimate.
     """
     tasks = len(batch.points)
     # Estimates in bfloat16 are too coarse to compare with, and do not multiply with points in float32.
@@ -81,17 +78,15 @@ def loss_terms(
     estimate : K padded to that of the truth.
     truth : padded with components of weight zero.
     n_components : Tensor (B,) of int64.
-    kind : one of ``tgmm.loss_kinds.LOSSES``.
+    kind : one of ``tgmm.models.settings.LOSSES``.
     points : Tensor (B, N, d), for the kinds that fit them.
 
     Returns
     -------
-    LossTerms
-        (1/K) sum_k |mean_k - truth_k|^2 / d, -sum_k truth_k log weight_k, the standard deviations' squared error as the
-        means' (zero for isotropic tasks), and -(1/N) sum_n log p(x_n) / d.
+    LossTerms : (1/K) sum_k |mean_k - truth_k|^2 / d, -sum_k truth_k log weight_k, the standard deviations' squared
+        error as the means' (zero for isotropic tasks), and -(1/N) sum_n log p(x_n) / d.
     """
-    if kind not in LOSSES:
-        raise unknown_name("loss", kind, LOSSES)
+    refuse_unknown("loss", kind, LOSSES)
     unused = component_mask(n_components, truth.n_components)
     zero = torch.zeros(len(estimate.means), dtype=estimate.means.dtype, device=estimate.means.device)
     likelihood = _negative_log_likelihood(estimate, points) if kind in FITTING else zero

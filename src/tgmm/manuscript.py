@@ -39,8 +39,7 @@ def build_paper(
 
     Raises
     ------
-    UserError
-        When a file that the manuscript shows is missing, by name, or when Typst refuses the source.
+    UserError : when a file that the manuscript shows is missing, by name, or when Typst refuses the source.
     """
     root = Path(root).resolve()
     results = root / "results" / scale

@@ -1,4 +1,4 @@
-"""Batched Gaussian mixtures with diagonal covariances: the parameters and their densities.
+"""Batched Gaussian mixtures with diagonal covariances: parameters, densities, and estimates with log-weights.
 
 Shapes throughout the package: ``B`` tasks, ``K`` components, ``N`` points, ``d`` dimensions. Arrays over
 components and points are laid out (B, K, N), which keeps the points contiguous for every reduction over them.
@@ -144,3 +144,38 @@ def responsibilities(mixture: Mixture, points: Tensor) -> Tensor:
 def map_labels(mixture: Mixture, points: Tensor) -> Tensor:
     """The most probable component of every point, an int64 Tensor (B, N)."""
     return log_joint(mixture, points).argmax(1)
+
+
+@dataclass(frozen=True)
+class LogEstimate(ComponentParameters):
+    """Estimated parameters, K padded to the network's largest.
+
+    Attributes
+    ----------
+    log_weights : Tensor (B, K), log-probabilities; very negative at padding.
+    means : Tensor (B, K, d).
+    standard_deviations : Tensor (B, K, d), or None for unit covariances.
+
+    Several estimates of the same tasks may be stacked along a first axis; :meth:`split` takes them apart.
+    """
+
+    log_weights: Tensor
+    means: Tensor
+    standard_deviations: Tensor | None = None
+
+    def split(self) -> list[LogEstimate]:
+        """The estimates that are stacked in this one."""
+        return [self.map(lambda tensor, position=position: tensor[position]) for position in range(len(self.means))]
+
+    def mixture(self, n_components: int | None = None) -> Mixture:
+        """The estimate as a mixture; with its first K components only, for a batch that shares one K."""
+        kept = slice(None, n_components)
+        scales = self.standard_deviations
+        return Mixture(
+            self.log_weights[:, kept].exp(), self.means[:, kept], None if scales is None else scales[:, kept]
+        )
+
+
+def component_mask(n_components: Tensor, largest: int) -> Tensor:
+    """Bool tensor (B, largest), True at the components beyond each task's K."""
+    return torch.arange(largest, device=n_components.device) >= n_components[:, None]

@@ -20,7 +20,7 @@ from tgmm.errors import UserError
 from tgmm.evaluate import Scored, ScoreSettings, build_scored
 from tgmm.files import write_atomically
 from tgmm.methods.base import TaskPoints
-from tgmm.methods.initial import start_mixtures
+from tgmm.methods.em import start_mixtures
 from tgmm.metrics import best_permutation, l2_error, pairwise_errors
 from tgmm.mixture import Mixture, map_labels, responsibilities
 from tgmm.models.checkpoint import load_checkpoint

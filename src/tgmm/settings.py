@@ -26,6 +26,7 @@ from pydantic_core import ErrorDetails
 from tgmm.errors import UserError, shown, unknown_name
 
 LARGEST_SEED = 2**62
+MOST_RESAMPLES = 100_000  # of a bootstrap: all of a cell are in memory at once
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9+-]*$"
 WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]{0,39})")

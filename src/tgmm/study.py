@@ -10,14 +10,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tgmm.artefacts import FIGURE, TABLE, ArtefactSettings, ClaimsTable, OfFamilies, OfScores, Sources
+from tgmm.artefacts import (
+    ArtefactSettings,
+    ClaimsTable,
+    MetricAgainstPoints,
+    OfFamilies,
+    OfScores,
+    Sources,
+)
 from tgmm.columns import ORACLE
-from tgmm.config import BASELINE, Change, Config, FamilyEntry, merge_config, read_config, refuse_unknown, scale_names
-from tgmm.errors import UserError
+from tgmm.config import BASELINE, Change, Config, FamilyEntry, merge_config, read_config, scale_names
+from tgmm.errors import UserError, refuse_unknown
 from tgmm.methods.settings import Network
-from tgmm.tasks.feasible import check_feasible
 from tgmm.tasks.settings import TaskSetSettings
-from tgmm.tasks.shifts import refuse_value
+from tgmm.tasks.shifts import check_feasible, refuse_value
 from tgmm.train.settings import TrainingSettings, training_hours
 
 MODEL_FILES = ("model.safetensors", "config.json", "history.csv")
@@ -52,12 +58,13 @@ class Family:
     @property
     def tasks(self) -> dict[str, Any]:
         """The keys of its tasks in the settings of commands."""
-        return {
-            "covariance": self.covariance,
-            "dimension": self.d,
-            "n_components": list(self.K),
-            "longest": self.N,
-        }
+        named = {"covariance": self.covariance, "dimension": self.d, "n_components": list(self.K)}
+        return named | {"longest": self.N}
+
+    @property
+    def trained_on(self) -> dict[str, Any]:
+        """What figures say of it."""
+        return {"covariance": self.covariance, "d": self.d, "N": self.N, "recipe": self.recipe}
 
 
 def families_of(entry: FamilyEntry) -> list[Family]:
@@ -159,16 +166,6 @@ class Study:
     def names(self, prefix: str, target: str = "all") -> list[str]:
         """Names of the artefacts of a target that begin with `fig-` or `tab-`."""
         return [name for name, entry in self.artefacts.items() if name.startswith(prefix) and entry.target == target]
-
-    @property
-    def figures(self) -> list[str]:
-        """Names of the figures of the default run."""
-        return self.names(FIGURE)
-
-    @property
-    def tables(self) -> list[str]:
-        """Names of the tables of the default run."""
-        return self.names(TABLE)
 
     def family_of(self, method: str, taskset: str) -> str | None:
         """The family whose network a method runs on a file of tasks; None for a baseline or where none is trained."""
@@ -403,8 +400,12 @@ class Study:
                 "shifts": [shift.plain() for shift in tasks.shifts],
                 "test_tasks": self.config.test_tasks,
             }
+        if isinstance(entry, MetricAgainstPoints):
+            networks = {name: self.config.methods[name] for name in entry.methods}
+            settings["trained_N"] = {name: method.N for name, method in networks.items() if isinstance(method, Network)}
         if isinstance(entry, OfFamilies):
             settings["families"] = [name for name in entry.families if name in self.families]
+            settings["trained_on"] = {name: self.families[name].trained_on for name in settings["families"]}
             settings |= {"validation_tasks": self.config.validation_tasks, "seed": self.config.seed}
             missing = [name for name in entry.families if name not in self.families]
             settings |= {"untrained": missing} if missing else {}

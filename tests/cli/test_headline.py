@@ -13,7 +13,7 @@ import pytest
 
 from synthetic_scores import METHODS, write_scores
 from tgmm.aggregate import aggregate
-from tgmm.cli.headline import BEGIN, END, WIDTH, read_headline, replace_between_markers, terminal_lines
+from tgmm.cli.artefacts import BEGIN, END, WIDTH, read_headline, replace_between_markers, terminal_lines
 from tgmm.errors import UserError
 from tgmm.figures.style import STYLES, method_style
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
+from synthetic_scores import trained_on
 from tgmm.artefacts import NAMES
 from tgmm.figures import style
 
@@ -26,6 +27,7 @@ MEAN = [{"kind": "mean", "values": list(range(11))}]
 
 def drawn(kind: str, summary: pd.DataFrame, settings: dict, tables: dict | None = None):
     """The figure of a kind, drawn in the project's style."""
+    settings = {"trained_on": trained_on(settings.get("families", ()))} | settings
     with style.applied():
         return draw_of(kind)(summary, settings, tables or {})
 

@@ -9,7 +9,7 @@ from figure_checks import artist, drawn, overlapping, smallest_font, texts, titl
 from matplotlib.colors import to_hex
 
 from synthetic_ablation import CHANGES, LABELS, SETTINGS, ablation
-from tgmm.ablation.compare import compare
+from tgmm.ablation import compare
 from tgmm.figures import style
 from tgmm.figures.style import VERMILION
 

@@ -24,7 +24,6 @@ from tgmm.figures.data import (
     mark_undefined,
     provenance,
     select_summary,
-    split_family,
 )
 
 SHIFTS = [
@@ -159,10 +158,3 @@ def test_notes_fill_lines_and_lose_no_word(notes):
     longest = max(len(word) for note in notes for word in note.split())
     assert all(len(line) <= max(NOTE_LENGTH, longest) for line in lines)
     assert " ".join(lines).replace("·", " ").split() == " ".join(notes).split()
-
-
-def test_a_familys_name_is_split():
-    parts = split_family("isotropic-d8-n128-components-w25-b50")
-    assert parts == {"covariance": "isotropic", "d": "8", "N": "128", "recipe": "components-w25-b50"}
-    with pytest.raises(UserError, match="family 'nonsense' is not named"):
-        split_family("nonsense")

@@ -9,7 +9,7 @@ import sys
 import pandas as pd
 import pytest
 
-from synthetic_scores import METHODS, history
+from synthetic_scores import METHODS, history, trained_on
 from tgmm.aggregate import read_table
 from tgmm.artefacts import draw_figure
 from tgmm.errors import UserError
@@ -21,6 +21,7 @@ SETTINGS = {
 }  # fmt: skip
 FAMILIES = ["isotropic-d2-n128-components", "isotropic-d2-n128-matched", "isotropic-d8-n128-components"]
 CURVES = {"id": "fig-training", "kind": "training-curves", "families": FAMILIES, "scale": "laptop"}
+CURVES |= {"trained_on": trained_on(FAMILIES)}
 
 
 @pytest.fixture(scope="module")

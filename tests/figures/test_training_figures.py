@@ -11,7 +11,7 @@ from figure_checks import artist, drawn, overlapping, smallest_font, texts, titl
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from synthetic_scores import history, write_model
+from synthetic_scores import history, trained_on, write_model
 from tgmm.artefacts import draw_figure
 from tgmm.errors import UserError
 from tgmm.figures import style
@@ -19,6 +19,7 @@ from tgmm.figures.training import caption_backbone_scale, caption_training_curve
 
 CURVE_FAMILIES = ["isotropic-d2-n128-components", "isotropic-d2-n128-matched", "isotropic-d8-n128-components"]
 CURVES = {"id": "fig-training", "kind": "training-curves", "families": CURVE_FAMILIES, "scale": "laptop"}
+CURVES |= {"trained_on": trained_on([*CURVE_FAMILIES, "isotropic-d8-n128-matched"])}
 SUMMARY = pd.DataFrame({"seed": [2505]})
 MISSING = "isotropic-d2-n128-reference"
 

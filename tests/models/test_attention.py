@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from tgmm.models.attention import MASKED, SMALLEST_SHARE, CrossAttention, GatherAttention, ScatterAttention
 
-MASKS = st.sampled_from(["none", "data", "components", "both"])
 SIZES = {"tasks": st.integers(1, 4), "n_points": st.integers(1, 9), "n_components": st.integers(1, 5)}
 
 
@@ -28,13 +27,11 @@ def tokens(tasks: int, count: int, width: int = 12, seed: int = 0) -> Tensor:
     return torch.randn(tasks, count, width, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def masks(kind: str, tasks: int, n_points: int, n_components: int) -> tuple[Tensor | None, Tensor | None]:
-    """Which data tokens and which component tokens are hidden, at least one of each kept; None where nothing is."""
-    generator = torch.Generator().manual_seed(1)
-    hidden = torch.rand(tasks, n_points, generator=generator) < 0.4
-    unused = torch.rand(tasks, n_components, generator=generator) < 0.4
-    hidden[:, 0] = unused[:, 0] = False
-    return hidden if kind in ("data", "both") else None, unused if kind in ("components", "both") else None
+def unused_components(tasks: int, n_components: int, some: bool) -> Tensor | None:
+    """Which component tokens are unused, at least one of each task kept; None where none is."""
+    unused = torch.rand(tasks, n_components, generator=torch.Generator().manual_seed(1)) < 0.4
+    unused[:, 0] = False
+    return unused if some else None
 
 
 def bias(mask: Tensor | None) -> Tensor | None:
@@ -66,60 +63,40 @@ def assert_same(first: Tensor, second: Tensor) -> None:
     torch.testing.assert_close(first, second, rtol=1e-11, atol=1e-12)
 
 
-@given(mask=MASKS, **SIZES)
-def test_gathering_is_textbook_attention(mask, tasks, n_points, n_components):
+@given(**SIZES)
+def test_gathering_is_textbook_attention(tasks, n_points, n_components):
     module, components, data = attention(GatherAttention), tokens(tasks, n_components), tokens(tasks, n_points, seed=1)
-    hidden, _ = masks(mask, tasks, n_points, n_components)
-    wide = None if hidden is None else bias(hidden)[:, None]
     with torch.no_grad():
-        read, spread = module(components, data, wide)
-        assert_same(read, textbook(module, components, data, hidden))
-        assert torch.equal(spread, module.probabilities(components, data, wide))
-        assert_same(spread, textbook_probabilities(module, components, data, hidden))
+        read, spread = module(components, data)
+        assert_same(read, textbook(module, components, data, None))
+        assert torch.equal(spread, module.probabilities(components, data))
+        assert_same(spread, textbook_probabilities(module, components, data, None))
     assert_same(spread.sum(-1), torch.ones(tasks, n_components, 3).double())
-    if hidden is not None:
-        assert (spread.masked_select(hidden[:, None, None]) == 0).all()
 
 
-@given(mask=MASKS, **SIZES)
-def test_scattering_is_textbook_attention_and_counts_what_each_component_gets(mask, tasks, n_points, n_components):
+@given(some=st.booleans(), **SIZES)
+def test_scattering_is_textbook_attention_and_counts_what_each_component_gets(some, tasks, n_points, n_components):
     module, components, data = attention(ScatterAttention), tokens(tasks, n_components), tokens(tasks, n_points, seed=1)
-    hidden, unused = masks(mask, tasks, n_points, n_components)
+    unused = unused_components(tasks, n_components, some)
     wide = None if unused is None else bias(unused)[:, :, None, None]
     with torch.no_grad():
-        read, share = module(data, components, wide, hidden)
+        read, share = module(data, components, wide)
         assert_same(read, textbook(module, data, components, unused))
         spread = module.probabilities(data, components, wide)
-        expected = textbook_probabilities(module, data, components, unused).permute(0, 3, 2, 1)
-        assert_same(spread, expected)
+        assert_same(spread, textbook_probabilities(module, data, components, unused).permute(0, 3, 2, 1))
     assert_same(spread.sum(1), torch.ones(tasks, 3, n_points).double())
-    for task in range(tasks):
-        counted = expected[task] if hidden is None else expected[task][..., ~hidden[task]]
-        assert_same(share[task], (counted.mean(-1) + SMALLEST_SHARE).log())
+    assert_same((share.exp() - SMALLEST_SHARE).sum(1), torch.ones(tasks, 3).double())
+    assert_same(share, (spread.mean(-1) + SMALLEST_SHARE).log())
     if unused is not None:
         assert (spread.masked_select(unused[:, :, None, None]) == 0).all()
 
 
-def test_the_shares_of_the_components_sum_to_one():
-    module, components, data = attention(ScatterAttention), tokens(3, 4), tokens(3, 7, seed=1)
-    _, share = module(data, components, None, torch.arange(7).expand(3, -1) >= 5)
-    assert_same((share.exp() - SMALLEST_SHARE).sum(1), torch.ones(3, 3).double())
-
-
 @pytest.mark.parametrize("filler", [0.0, 1e4])
-def test_what_stands_in_hidden_tokens_does_not_matter(filler):
-    components, data = tokens(3, 4), tokens(3, 7, seed=1)
-    hidden, unused = masks("both", 3, 7, 4)
-    other = data.masked_fill(hidden[..., None], filler)
-    gather, scatter = attention(GatherAttention), attention(ScatterAttention)
-    for one, two in zip(*(gather(components, some, bias(hidden)[:, None]) for some in (other, data)), strict=True):
-        assert_same(one, two)
-    wide = bias(unused)[:, :, None, None]
-    first, second = (scatter(some, components, wide, hidden) for some in (data, other))
-    assert_same(first[1], second[1])
-    assert_same(first[0][~hidden], second[0][~hidden])
+def test_what_stands_in_unused_components_does_not_matter(filler):
+    components, data, unused = tokens(3, 4), tokens(3, 7, seed=1), unused_components(3, 4, some=True)
+    scatter, wide = attention(ScatterAttention), bias(unused)[:, :, None, None]
     idle = components.masked_fill(unused[..., None], filler)
-    assert_same(scatter(data, idle, wide, hidden)[0], first[0])
+    assert_same(scatter(data, idle, wide)[0], scatter(data, components, wide)[0])
 
 
 @pytest.mark.parametrize("kind", [GatherAttention, ScatterAttention])

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tgmm.errors import UserError
-from tgmm.models import mamba
-from tgmm.models.estimate import count_parameters
+from tgmm.models import encoder as mamba
 from tgmm.models.settings import NETWORK_KINDS, Mamba2CausalNetwork, NetworkSettings
+from tgmm.train.trainer import count_parameters
 
 MAMBA_KINDS = ("mamba2", "mamba2-causal")
 
@@ -32,9 +32,9 @@ def some_points(n_tasks: int, n_points: int) -> Tensor:
     return 3 * torch.randn(n_tasks, n_points, 3, generator=torch.Generator().manual_seed(4))
 
 
-def encode(built: nn.Module, points: Tensor, hidden: Tensor | None = None) -> Tensor:
+def encode(built: nn.Module, points: Tensor) -> Tensor:
     with torch.no_grad():
-        return built.encode(points, torch.ones(len(points), dtype=torch.int64), hidden)
+        return built.encode(points, torch.ones(len(points), dtype=torch.int64))
 
 
 def recurrence(mixer: nn.Module, tokens: Tensor, heads: int, groups: int, state: int) -> Tensor:
@@ -68,7 +68,7 @@ def recurrence(mixer: nn.Module, tokens: Tensor, heads: int, groups: int, state:
 def test_a_block_is_the_recurrence(kind):
     block, tokens = network(kind).blocks[0], torch.randn(2, 45, 16, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        found = block(tokens, mamba.reversed_order(tokens, None))
+        found = block(tokens)
         normed = block.norm(tokens)
         if kind == "mamba2-causal":
             expected = recurrence(block.mixers[0], normed, heads=4, groups=2, state=3)
@@ -123,24 +123,6 @@ def test_the_order_of_the_points_matters(kind):
     with torch.no_grad():
         there, back = (built(data, counts)[-1].means for data in (points, points.flip(1)))
     assert (there - back).abs().max() > 1e-2
-
-
-@pytest.mark.parametrize("kind", MAMBA_KINDS)
-@pytest.mark.parametrize("filler", [0.0, 1e3])
-def test_padding_leaves_the_tokens_of_points_unchanged(kind, filler):
-    built, points = network(kind), some_points(3, 40)
-    lengths = [40, 17, 1]
-    hidden = torch.arange(40) >= torch.tensor(lengths)[:, None]
-    together = encode(built, points.masked_fill(hidden[..., None], filler), hidden)
-    for task, length in enumerate(lengths):
-        alone = encode(built, points[task : task + 1, :length])
-        torch.testing.assert_close(together[task : task + 1, :length], alone, rtol=1e-4, atol=1e-4)
-
-
-def test_padding_before_a_point_is_refused():
-    hidden = torch.tensor([[False, True, False]])
-    with pytest.raises(UserError, match="padding only after a task's last point"):
-        network("mamba2")(some_points(1, 3), torch.tensor([2]), hidden)
 
 
 @pytest.mark.parametrize(

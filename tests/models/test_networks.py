@@ -10,9 +10,10 @@ from torch.nn import functional as F
 
 from tgmm.errors import UserError
 from tgmm.methods.transformer import estimate_tgmm, estimate_with_network
+from tgmm.mixture import LogEstimate
 from tgmm.models.components import LONGEST_WAVE, ReadIn
-from tgmm.models.estimate import LogEstimate, count_parameters
 from tgmm.models.settings import NETWORK_KINDS, ComponentsNetwork, NetworkSettings
+from tgmm.train.trainer import count_parameters
 
 SET_KINDS = ("components", "set-encoder")
 MAMBA_KINDS = ("mamba2", "mamba2-causal")
@@ -101,29 +102,6 @@ def test_unused_component_tokens_reach_no_estimate():
     torch.testing.assert_close(after.weights, before.weights)
 
 
-@pytest.mark.parametrize("kind", NETWORK_KINDS)
-def test_padded_points_change_nothing(kind):
-    built, points, counts = network(kind), some_points(3, 12), torch.tensor([2, 4, 5])
-    lengths = torch.tensor([12, 5, 1])
-    hidden = torch.arange(12) >= lengths[:, None]
-    for filler in (0.0, 1e3):
-        padded = points.masked_fill(hidden[..., None], filler)
-        with torch.no_grad():
-            together = built(padded, counts, hidden)[-1]
-            for task, length in enumerate(lengths.tolist()):
-                alone = built(points[task : task + 1, :length], counts[task : task + 1])[-1]
-                part = slice(task, task + 1)
-                assert_same(LogEstimate(together.log_weights[part], together.means[part]), alone, precision(kind))
-
-
-@pytest.mark.parametrize("kind", NETWORK_KINDS)
-def test_a_mask_that_hides_nothing_changes_nothing(kind):
-    built, points, counts = network(kind), some_points(2, 9), torch.tensor([3, 5])
-    hidden = torch.zeros(2, 9, dtype=torch.bool)
-    with torch.no_grad():
-        assert_same(built(points, counts)[-1], built(points, counts, hidden)[-1], precision(kind))
-
-
 @pytest.mark.parametrize("kind", SET_KINDS)
 def test_set_networks_do_not_see_the_order_of_the_points(kind):
     built, points, counts = network(kind, "anisotropic"), some_points(4, 30), torch.tensor([2, 3, 4, 5])
@@ -134,15 +112,12 @@ def test_set_networks_do_not_see_the_order_of_the_points(kind):
 
 @option
 @pytest.mark.parametrize("covariance", ["isotropic", "anisotropic"])
-def test_options_keep_the_symmetries_of_a_set_and_its_padding(option, covariance):
+def test_options_keep_the_symmetries_of_a_set(option, covariance):
     built, points = network("components", covariance, dimension=6, **option), some_points(4, 25, 6)
     counts, order = torch.tensor([2, 3, 4, 5]), torch.randperm(25, generator=torch.Generator().manual_seed(5))
-    padded = torch.cat([points, torch.full((4, 6, 6), 50.0).double()], 1)
-    hidden = (torch.arange(31) >= 25).expand(4, -1)
     with torch.no_grad():
         plain = built(points, counts)[-1]
         assert_same(built(points[:, order], counts)[-1], plain, 1e-7)
-        assert_same(built(padded, counts, hidden)[-1], plain, 1e-7)
 
 
 @option
@@ -253,7 +228,7 @@ def test_the_gpt2_encoder_is_hugging_faces():
     with torch.no_grad():
         inputs = ours.read_in(torch.cat([points, embedded], -1))
         expected = theirs(inputs_embeds=inputs, use_cache=False).last_hidden_state
-        encoded = ours.encode(points, size, None)
+        encoded = ours.encode(points, size)
     assert encoded.std() > 0.1
     torch.testing.assert_close(encoded, expected, rtol=1e-9, atol=1e-9)
 
@@ -282,7 +257,7 @@ def test_the_read_out_is_the_papers_attentive_pooling(covariance):
     built, points, counts = network("set-encoder", covariance), some_points(4, 11), torch.tensor([2, 3, 4, 5])
     with torch.no_grad():
         estimate = built(points, counts)[-1]
-        tokens = built.encode(points, counts - 2, None)
+        tokens = built.encode(points, counts - 2)
         read_out = built.read_out
         for task, count in enumerate(counts.tolist()):
             h, size = tokens[task].T, count - 2
@@ -387,10 +362,9 @@ def test_the_gpt2_network_refuses_more_points_than_positions():
 @pytest.mark.parametrize("kind", NETWORK_KINDS)
 def test_cuda_estimates_agree_with_the_cpus(kind):
     built, points, counts = network(kind), some_points(3, 12), torch.tensor([2, 4, 5])
-    hidden = torch.arange(12) >= torch.tensor([[12], [5], [9]])
     with torch.no_grad():
-        here = built(points, counts, hidden)[-1]
-        there = built.cuda()(points.cuda(), counts.cuda(), hidden.cuda())[-1]
+        here = built(points, counts)[-1]
+        there = built.cuda()(points.cuda(), counts.cuda())[-1]
     assert_same(here, LogEstimate(there.log_weights.cpu(), there.means.cpu()), max(1e-6, precision(kind)))
 
 

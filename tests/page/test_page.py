@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from page_results import EMPTY, plane_tasks, write_results
 from PIL import Image
 
-from conftest import EMPTY, plane_tasks, write_results
 from tgmm.errors import UserError
 from tgmm.page.build import build_page, duration, embedded
 from tgmm.page.charts import specifications

@@ -12,15 +12,15 @@ from torch.testing import assert_close
 
 from tgmm.aggregate import read_table
 from tgmm.cli.compute import probe
+from tgmm.columns import PICTURE_COLUMNS, PROBE_COLUMNS
 from tgmm.errors import UserError
-from tgmm.figures.probes import COLUMNS
 from tgmm.methods.em import run_em_steps
 from tgmm.metrics import best_permutation, l2_error, pairwise_errors
 from tgmm.mixture import Mixture, responsibilities
 from tgmm.models.attention import SMALLEST_SHARE, ScatterAttention
 from tgmm.models.checkpoint import load_checkpoint, save_checkpoint
 from tgmm.models.settings import NETWORK_KINDS
-from tgmm.probes import measure, picture
+from tgmm.probes import measure
 from tgmm.probes.measure import correlation, cosine, em_path, fit_probe, over_points, parameter_vector, without
 from tgmm.probes.trace import FIT, TEST, Trace, align, load_networks, trace_network, trace_tasks
 
@@ -217,8 +217,8 @@ def test_untrained_weights_are_those_that_training_begins_from(tmp_path):
 
 def test_the_table_is_whole_and_reproducible(model, measured):
     table, _ = measured
-    assert tuple(table.columns) == measure.COLUMNS
-    assert not table[[*measure.STATISTICS, "layer", "K"]].isna().any().any()
+    assert tuple(table.columns) == PROBE_COLUMNS
+    assert not table[["mean", "median", "low", "high", "n_tasks", "layer", "K"]].isna().any().any()
     assert (table["n_tasks"] == 8).all()
     keys = ["quantity", "variant", "reference", "layer", "head", "K"]
     assert not table.duplicated(keys).any()
@@ -251,8 +251,8 @@ def test_attention_equal_to_the_responsibilities_correlates_fully(measured):
 
 def test_the_picture_shows_the_task_of_median_error(measured):
     table, tests = measured
-    rows = picture.picture_table(tests, table, SETTINGS)
-    assert tuple(rows.columns) == picture.COLUMNS
+    rows = measure.picture_table(tests, table, SETTINGS)
+    assert tuple(rows.columns) == PICTURE_COLUMNS
     assert rows["part"].value_counts().to_dict() == {"point": 48, "em": 12, "network": 9, "truth": 3}
     errors = l2_error(tests[1].estimates[-1], tests[1].truth).sort().values
     assert rows["l2_error"].iloc[0] == errors[4]
@@ -263,12 +263,12 @@ def test_the_picture_shows_the_task_of_median_error(measured):
     first = rows[(rows["part"] == "network") & (rows["item"] == 1)]
     np.testing.assert_allclose(start[["x", "y"]], first[["x", "y"]])
     with pytest.raises(UserError, match="d = 2 and K = 9"):
-        picture.picture_table(tests, table, SETTINGS | {"picture_components": 9})
+        measure.picture_table(tests, table, SETTINGS | {"picture_components": 9})
 
 
 def test_the_command_writes_both_files(model, tmp_path):
     out, image = tmp_path / "probes.csv", tmp_path / "picture.parquet"
     probe(FAMILY, model, out, image, settings=json.dumps(SETTINGS))
-    assert tuple(read_table(out, COLUMNS).columns) == COLUMNS
+    assert tuple(read_table(out, PROBE_COLUMNS).columns) == PROBE_COLUMNS
     assert read_table(out, ["best"])["best"].dtype == bool
-    assert tuple(pd.read_parquet(image).columns) == picture.COLUMNS
+    assert tuple(pd.read_parquet(image).columns) == PICTURE_COLUMNS

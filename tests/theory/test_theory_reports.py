@@ -9,10 +9,9 @@ from typer.testing import CliRunner
 
 from tgmm.cli.theory import app
 from tgmm.errors import UserError
-from tgmm.figures.theorems import EM_COLUMNS, POWER_COLUMNS
+from tgmm.figures.theorems import EM_COLUMNS, POWER_COLUMNS, fitted_slope
 from tgmm.theory.em import measure_em
-from tgmm.theory.power import measure_power
-from tgmm.theory.report import fitted_slope, network_sizes
+from tgmm.theory.power import measure_power, network_sizes
 
 
 def test_sizes_follow_the_claims():

@@ -17,9 +17,13 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -27,14 +31,14 @@ from tgmm.cli import app, register_commands
 from tgmm.cli import status as command
 from tgmm.config import read_config
 from tgmm.errors import UserError
-from tgmm.locks import is_locked
+from tgmm.files import is_locked
 from tgmm.study import Study, load_study
 from tgmm.train import state
 from tgmm.train.family import train_family
 from tgmm.train.progress import TrainingProgress
 from tgmm.train.settings import TrainingSettings
 from tgmm.train.state import exclusive
-from tgmm.train.status import FamilyStatus, StudyStatus, read_state, recent_speed
+from tgmm.train.status import FamilyStatus, StudyStatus, read_state, recent_speed, still_learning, validations
 from tgmm.versions import VERSIONS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -439,3 +443,60 @@ def test_watching_refreshes_until_control_c_and_ends_well(study, monkeypatch):
         process.kill()
         os.close(ours)
     assert b"Traceback" not in text
+
+
+# --- histories ---------------------------------------------------------------------------------------------------
+
+
+def history(errors: list[float], tasks: list[int] | None = None) -> pd.DataFrame:
+    """A history that is validated at even steps, with a row that is no validation after each."""
+    tasks = tasks or [100 * (number + 1) for number in range(len(errors))]
+    rows = pd.DataFrame({"tasks": tasks, "validation_l2_error": errors})
+    between = rows.assign(tasks=rows["tasks"] - 50, validation_l2_error=np.nan)
+    return pd.concat([between, rows]).sort_values("tasks", ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        ([3.0, 2.0, 1.0], True),
+        ([3.0, 1.0, 0.951], False),
+        ([3.0, 1.0, 0.949], True),
+        ([3.0, 1.0, 1.2], False),  # worse at the end is no gain
+        ([0.5, 1.0, 0.9], False),  # the best counts, not the last
+        ([1.0] * 9, False),
+        ([9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 4.0, 4.0, 3.0], True),
+        ([9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 4.0, 4.0, 3.9], False),  # 2.5 % over the last three of nine
+    ],
+)
+def test_a_gain_of_five_per_cent_over_the_last_third_is_learning(errors, expected):
+    assert still_learning(history(errors)) is expected
+
+
+def test_the_thirds_are_of_tasks_not_of_rows():
+    errors, tasks = [4.0, 1.0, 0.9, 0.8], [100, 200, 300, 3000]
+    assert still_learning(history(errors, tasks))  # from .9 at 300 tasks to .8 at 3,000
+    assert still_learning(history([1.0, 0.5], [2900, 3000]))  # nothing is known of the first two thirds
+
+
+@given(st.lists(st.floats(0.01, 10), min_size=3, max_size=12), st.floats(0.1, 10), st.randoms())
+def test_units_and_the_order_of_rows_do_not_matter(errors, unit, random):
+    rows = history(errors)
+    learning = still_learning(rows)
+    shuffled = rows.sample(frac=1, random_state=random.randint(0, 1000))
+    assert still_learning(shuffled) == learning
+    scaled = rows.assign(validation_l2_error=rows["validation_l2_error"] * 2.0 ** round(unit))
+    assert still_learning(scaled) == learning
+
+
+def test_validations_leave_out_the_start_and_other_rows():
+    rows = history([3.0, 2.0])
+    rows.loc[len(rows)] = [0, 9.0]
+    assert validations(rows, "f")["validation_l2_error"].tolist() == [3.0, 2.0]
+    with pytest.raises(UserError, match="the training history of family 'f' holds no validation"):
+        validations(rows.assign(validation_l2_error=np.nan), "f")
+
+
+def test_histories_are_read_without_torch():
+    code = "import sys, tgmm.train.status; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -51,7 +51,7 @@ aggregate(write_scores(folder), folder / "s.parquet", folder / "s.json", resampl
 settings = {"id": "x", "kind": "failures", "taskset": "effectiveness", "methods": ["em", "em-oracle"], "scale": "smoke"}
 paths = draw_figure(settings, folder / "s.parquet", folder / "fig")
 assert all(path.stat().st_size > 1000 for path in paths)
-assert "fig-failures" in study.figures
+assert "fig-failures" in study.names("fig-")
 """,
     "A network": TASKS.replace("SHIFTS", "[]")
     + """

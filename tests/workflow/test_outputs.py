@@ -73,10 +73,10 @@ def test_headline_numbers_are_there(results):
 
 
 def test_figures_tables_and_paper_are_what_they_say(study, results):
-    for name in study.figures:
+    for name in study.names("fig-"):
         assert (results / f"figures/{name}.pdf").read_bytes().startswith(b"%PDF")
         assert (results / f"figures/{name}.png").read_bytes().startswith(b"\x89PNG")
-    for name in study.tables:
+    for name in study.names("tab-"):
         for ending in ("csv", "md", "tex"):
             assert (results / f"tables/{name}.{ending}").stat().st_size > 100
     paper = FOLDER / "paper/build" / ("paper.pdf" if SCALE == "laptop" else f"paper-{SCALE}.pdf")

@@ -28,8 +28,8 @@ def expected_jobs(scale: str) -> dict[str, int]:
         "measure_theorem": len(study.measurements),
         "probe_family": len(study.probed) - len(pictured),
         "probe_family_with_picture": len(pictured),
-        "draw_figure": len(study.figures),
-        "write_table": len(study.tables),
+        "draw_figure": len(study.names("fig-")),
+        "write_table": len(study.names("tab-")),
         "paper": 1,
         "fit_plane": 1,
         "build_page": 1,
@@ -55,7 +55,7 @@ def test_a_dry_run_plans_the_whole_study(project, scale):
 def test_a_run_makes_everything_and_a_second_has_nothing_to_do(finished):
     assert read_job_table(finished.output) == expected_jobs("laptop")
     study = load_study(ROOT / "config.yaml")
-    for name in study.figures:
+    for name in study.names("fig-"):
         assert (finished.folder / f"results/laptop/figures/{name}.png").is_file()
     assert (finished.folder / "paper/build/paper.pdf").is_file()
     assert "Nothing to be done" in finished.snakemake("-n").stdout

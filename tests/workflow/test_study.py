@@ -257,7 +257,7 @@ def test_artefacts_may_belong_to_some_scales_only(config):
     changed = copy.deepcopy(config)
     changed["artefacts"]["fig-x"] = {"kind": "theorem-em", "scales": ["smoke", "paper"]}
     studies = {scale: study_from_config(changed | {"scale": scale}, ROOT) for scale in ("smoke", "laptop", "paper")}
-    assert {scale: "fig-x" in study.figures for scale, study in studies.items()} == {
+    assert {scale: "fig-x" in study.names("fig-") for scale, study in studies.items()} == {
         "smoke": True, "laptop": False, "paper": True,
     }  # fmt: skip
 
@@ -272,7 +272,7 @@ def test_a_family_that_a_scale_does_not_train_is_a_gap(config):
     assert settings["families"] == ["isotropic-d2-n128-matched", FAMILY]
     assert "isotropic-d2-n128-components" in settings["untrained"]
     assert "fig-backbone-scale" in study.left_out
-    assert "fig-backbone-scale" not in study.figures
+    assert "fig-backbone-scale" not in study.names("fig-")
     assert set(study.histories(["isotropic-d2-n128-components", FAMILY])) == {FAMILY}
 
 

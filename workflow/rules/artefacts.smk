@@ -1,5 +1,5 @@
 # Figures and tables: each is drawn by one command from the files that its kind names.
-FIGURES, TABLES = files_of(STUDY.figures), files_of(STUDY.tables)
+FIGURES, TABLES = files_of(STUDY.names(FIGURE)), files_of(STUDY.names(TABLE))
 
 
 rule artefacts:
@@ -42,7 +42,7 @@ rule draw_figure:
     benchmark:
         "benchmark_logs/{scale}/figures/{figure}.tsv"
     wildcard_constraints:
-        figure=any_of([*STUDY.figures, *STUDY.names(FIGURE, "ablation")]),
+        figure=any_of([*STUDY.names(FIGURE), *STUDY.names(FIGURE, "ablation")]),
     threads: 1
     resources:
         mem_mb=2000,
@@ -77,7 +77,7 @@ rule write_table:
     benchmark:
         "benchmark_logs/{scale}/tables/{table}.tsv"
     wildcard_constraints:
-        table=any_of([*STUDY.tables, *STUDY.names(TABLE, "ablation")]),
+        table=any_of([*STUDY.names(TABLE), *STUDY.names(TABLE, "ablation")]),
     threads: 1
     resources:
         mem_mb=2000,

@@ -8,9 +8,9 @@ from tgmm.artefacts import FIGURE, TABLE
 from tgmm.config import read_yaml
 from tgmm.devices import count_cores, settle_threads, training_gpus, training_threads, trains_on_cpu
 from tgmm.errors import UserError
+from tgmm.files import guard_workdir
 from tgmm.study import MODEL_FILES, study_from_config
 from tgmm.versions import version
-from tgmm.workflow_guard import guard_workdir
 
 settle_threads()
 if workflow.is_main_process:

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from pydantic import Field, model_validator
 
-from tgmm.ablation.compare import COLUMNS, ORACLE, PLAIN, REFINED, RESTARTS
+from tgmm.ablation import COLUMNS, ORACLE, PLAIN, REFINED, RESTARTS
 from tgmm.config import BASELINE
 from tgmm.counter_random import derive_seed
 from tgmm.errors import DivergenceError
@@ -77,12 +77,8 @@ def run_ablation(values: dict[str, Any], work: Path, device: torch.device, repor
 
     Returns
     -------
-    Part with the columns of `tgmm.ablation.compare.COLUMNS`: a row for every validation, the last of a change
-    with the errors after EM steps and of EM from many starts.
-
-    Raises
-    ------
-    UserError : for settings that cannot be trained, before anything is trained.
+    Part with `tgmm.ablation.COLUMNS`: a row for every validation, the last of a change with the errors after EM steps
+    and of EM from many starts. Settings that cannot be trained are a `UserError` before anything is trained.
     """
     changes = {entry.change: entry.settings for entry in PartSettings.read(values, "settings of the ablation").changes}
     tables = []
@@ -147,18 +143,11 @@ def _joined(
 
 
 def measure_speeds(values: dict[str, Any], rounds: int, tasks: int, device: torch.device) -> pd.DataFrame:
-    """Train every change for a while, again and again, each round in another order.
+    """Train every change for a while in every round, each round in another order.
 
-    Parameters
-    ----------
-    values : what `Study.ablation_settings` gives.
-    rounds : times that each change is measured.
-    tasks : training tasks of a measurement, rounded up to whole batches.
-
-    Returns
-    -------
-    A row for each change and round: `change`, `round`, `speed` (tasks per processor second; NaN where the training
-    diverged) and `share`, the speed by that of the baseline in the same round.
+    ``values`` are those of `Study.ablation_settings`, ``tasks`` the training tasks of a measurement, rounded up to
+    whole batches. Returns a row for each change and round: `change`, `round`, `speed` (tasks per processor second; NaN
+    where the training diverged) and `share`, the speed by that of the baseline in the same round.
     """
     PartSettings.read(values, "settings of the ablation")
     entries = values["changes"]

@@ -39,8 +39,7 @@ def options(
 
 def register_commands() -> None:
     """Add every command to the application. Heavy imports stay inside the commands' bodies."""
-    from tgmm.cli import ablation, artefacts, compute, fit, look, status, theory
-    from tgmm.cli.headline import headline
+    from tgmm.cli import artefacts, compute, fit, look, status, theory
 
     groups = {
         "Steps of the study": (
@@ -52,14 +51,14 @@ def register_commands() -> None:
             artefacts.aggregate,
         ),
         "Artefacts": (artefacts.figure, artefacts.table, artefacts.paper, artefacts.page),
-        "What there is": (headline, status.status, look.compare),
+        "What there is": (artefacts.headline, status.status, look.compare),
         "Data of your own": (fit.fit, fit.predict, look.demo, compute.train_assignment),
     }
     for panel, commands in groups.items():
         for command in commands:
             app.command(command.__name__.replace("_", "-"), rich_help_panel=panel)(command)
     app.add_typer(theory.app, name="theory", rich_help_panel="Studies of their own")
-    app.add_typer(ablation.app, name="ablation", rich_help_panel="Studies of their own")
+    app.add_typer(compute.ablation, name="ablation", rich_help_panel="Studies of their own")
 
 
 def main() -> None:

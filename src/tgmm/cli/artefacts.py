@@ -1,14 +1,21 @@
-"""The commands that show: aggregate, figure, table, paper, page."""
+"""The commands that show: aggregate, figure, table, paper, page, headline."""
 
 from __future__ import annotations
 
+import os
+import sys
+import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tgmm.cli.common import ConfigOption, ScaleOption, SettingsOption, load_settings, resolve_settings
-from tgmm.errors import UserError
+from tgmm.errors import UserError, refuse_unknown
+from tgmm.figures.style import STYLES, is_level, method_style
+from tgmm.files import read_json, read_text, write_atomically
+from tgmm.tables.render import write_number, write_percent
 
 StemOption = Annotated[Path, typer.Option(help="Path of the files to write, without suffix.")]
 SummaryOption = Annotated[Path, typer.Option(help="The summary that `tgmm aggregate` wrote.")]
@@ -104,3 +111,202 @@ def page(
     out = out or root / "results" / wanted.scale / "index.html"
     gaps = build_page(wanted, root, out)
     print(f"page ({wanted.scale}) -> {out}" + (f", with {len(gaps)} gaps" if gaps else ""))
+
+
+# --- headline numbers --------------------------------------------------------------------------------------------
+
+
+WIDTH = 80  # characters of a line of the terminal's table
+MOST_CELLS = 4  # a task set of more cells, such as one of shifts, is read in its own tables and figures
+BEGIN, END = "<!-- headline:begin -->", "<!-- headline:end -->"
+MISSING, FAILED = "–", "fails"
+BOLD, PLAIN = "\033[1m", "\033[0m"
+
+
+@dataclass(frozen=True)
+class HeadlineTable:
+    """The table of one task set.
+
+    Attributes
+    ----------
+    taskset : its name.
+    heads : the cells, such as ``d8``.
+    rows : name of the method -> an entry for each cell.
+    notes : what the marks of entries mean.
+    """
+
+    taskset: str
+    heads: list[str]
+    rows: dict[str, list[str]]
+    notes: list[str]
+
+
+def headline(
+    scale: Annotated[str, typer.Option(help="The scale whose results are shown.")] = "laptop",
+    root: Annotated[Path, typer.Option(help="The folder that holds paper/ and results/.")] = Path(),
+    taskset: Annotated[list[str] | None, typer.Option(help="A task set to show; repeatable; all by default.")] = None,
+    into: Annotated[
+        Path | None, typer.Option(metavar="FILE.md", help=f"Rewrite the tables between '{BEGIN}' and '{END}' instead.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="With --into: change nothing, and exit with 1 where the file differs.")
+    ] = False,
+) -> None:
+    """Print the headline numbers and where figures, tables and the paper are."""
+    if check and into is None:
+        raise UserError("--check compares a file with the results: give it with --into")
+    path = root / "results" / scale / "summary.json"
+    meta, tables = read_headline(path, scale)
+    tables = _chosen(tables, taskset or [])
+    if into is None:
+        print_headline(meta, tables, root, scale)
+        return
+    before = read_text(into)
+    after = replace_between_markers(before, markdown_lines(meta, tables), into)
+    if not check:
+        write_atomically(into, after)
+        print(f"headline numbers of scale {scale} -> {into}")
+    elif before != after:
+        print(f"{into}: not the headline numbers of {path}; the same command without --check writes them")
+        raise typer.Exit(1)
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+def read_headline(path: Path, scale: str) -> tuple[dict, list[HeadlineTable]]:
+    """Return what all numbers have in common, and the tables of the task sets that are small enough for one.
+
+    Raises
+    ------
+    UserError : one line, where the scale has not been run or the file is damaged.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    if not path.is_file():
+        run = sorted(found.parent.name for found in path.parent.parent.glob("*/summary.json"))
+        there = f" (there are results of {', '.join(run)})" if run else ""
+        raise UserError(f"{path}: not there; scale '{scale}' has not been run{there}")
+    try:
+        numbers = read_json(path)
+        meta = TypeAdapter(dict[str, str | int]).validate_python(numbers.pop("meta"))
+        cells = TypeAdapter(dict[str, dict[str, dict[str, dict[str, float | None]]]]).validate_python(numbers)
+        return meta, [_table(name, part) for name, part in cells.items() if len(part) <= MOST_CELLS]
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        reason = _first_mistake(error) if isinstance(error, ValidationError) else f"{type(error).__name__}: {error}"
+        raise UserError(f"{path}: damaged ({reason}); `tgmm aggregate` writes it again") from error
+
+
+def _chosen(tables: list[HeadlineTable], names: list[str]) -> list[HeadlineTable]:
+    """Return the tables of the named task sets, in this order; all where none is named."""
+    known = {table.taskset: table for table in tables}
+    for name in names:
+        refuse_unknown("task set", name, known)
+    return [known[name] for name in names] or tables
+
+
+def _first_mistake(error) -> str:
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place or 'the file'}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _table(taskset: str, cells: dict[str, dict]) -> HeadlineTable:
+    methods = {method for cell in cells.values() for method in cell}
+    known = [method for method in STYLES if method in methods]
+    rows, failures = {}, []
+    for method in sorted(known + sorted(methods - set(known)), key=is_level):  # bounds last
+        name = method_style(method).short
+        rows[name] = [_entry(cell.get(method)) for cell in cells.values()]
+        shares = {head: (cell.get(method) or {}).get("failure_share") or 0.0 for head, cell in cells.items()}
+        failures += [f"{name} at {head}, {write_percent(share)}" for head, share in shares.items() if share]
+    notes = [f"tasks that failed: {'; '.join(failures)}"] if failures else []
+    if any(entry.endswith("*") for entries in rows.values() for entry in entries):
+        notes.append("* over the tasks that did not fail")
+    return HeadlineTable(taskset, list(cells), rows, notes)
+
+
+def _entry(values: dict | None) -> str:
+    """Write mean and median; a star where some tasks failed."""
+    values = values or {}
+    mean, median, failed = (values.get(key) for key in ("l2_error_mean", "l2_error_median", "failure_share"))
+    if mean is None or median is None:
+        return FAILED if failed else MISSING
+    return f"{write_number(mean)} / {write_number(median)}{'*' if failed else ''}"
+
+
+# --- the terminal's table --------------------------------------------------------------------------------------------
+
+
+def print_headline(meta: dict, tables: list[HeadlineTable], root: Path, scale: str) -> None:
+    """Print the tables and where everything lies; titles are bold on a terminal that may have attributes."""
+    bold = sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    for table in tables:
+        title, *lines = terminal_lines(meta, table)
+        print(f"{BOLD}{title}{PLAIN}" if bold else title)
+        print("\n".join([*lines, ""]))
+    for line in artefact_lines(root, scale):
+        print(line)
+
+
+def terminal_lines(meta: dict, table: HeadlineTable) -> list[str]:
+    """Return the table in lines of at most ``WIDTH`` characters; columns that do not fit beside the others go below."""
+    lines = [f"{table.taskset}: l2-error, mean / median over K = {meta.get('n_components', MISSING)}"]
+    first = max(map(len, table.rows))
+    columns = list(zip(table.heads, *table.rows.values(), strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    while columns:
+        count = max(1, sum(first + sum(widths[: n + 1]) + 2 * (n + 1) <= WIDTH for n in range(len(widths))))
+        lines.append("")
+        for name, *entries in zip(["method", *table.rows], *columns[:count], strict=True):
+            line = "".join(f"  {entry:>{width}}" for entry, width in zip(entries, widths, strict=False))
+            lines.append(f"{name:<{first}}{line}")
+        columns, widths = columns[count:], widths[count:]
+    for note in table.notes:
+        lines += textwrap.wrap(note, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return [*lines, _provenance(meta)]
+
+
+def _provenance(meta: dict) -> str:
+    tasks, seed = meta.get("tasks_per_cell", MISSING), meta.get("seed", MISSING)
+    return f"scale {meta.get('scale', MISSING)} · {tasks} tasks a cell · seed {seed}"
+
+
+def artefact_lines(root: Path, scale: str) -> list[str]:
+    """Return where figures, tables and the paper are, as far as they are there."""
+    results = root / "results" / scale
+    found = [("figures", results / "figures", "*.pdf"), ("tables", results / "tables", "*.md")]
+    counts = [(label, folder, len(list(folder.glob(pattern)))) for label, folder, pattern in found]
+    lines = [f"{label:8} {count} in {folder}" for label, folder, count in counts if count]
+    paper = root / "paper" / "build" / ("paper.pdf" if scale == "laptop" else f"paper-{scale}.pdf")
+    return lines + ([f"{'paper':8} {paper}"] if paper.is_file() else [])
+
+
+# --- the table in a Markdown file ------------------------------------------------------------------------------------
+
+
+def markdown_lines(meta: dict, tables: list[HeadlineTable]) -> list[str]:
+    """Return the tables in GitHub's Markdown, below each a line on what it shows."""
+    lines = []
+    for table in tables:
+        rows = [f"| {name} | {' | '.join(entries)} |" for name, entries in table.rows.items()]
+        head = [f"| method | {' | '.join(table.heads)} |", f"|:--|{'--:|' * len(table.heads)}"]
+        shown = f"Task set `{table.taskset}`: ℓ2-error, mean / median over K = {meta.get('n_components', MISSING)}"
+        below = "; ".join([f"{shown} · {_provenance(meta)}", *table.notes])
+        lines += [*head, *(line.replace("*", r"\*") for line in rows), "", below.replace("*", r"\*") + ".", ""]
+    return lines[:-1]
+
+
+def replace_between_markers(text: str, lines: list[str], path: Path) -> str:
+    """Return the text with these lines between the two markers, which stand on lines of their own.
+
+    Raises
+    ------
+    UserError : unless there is one marker of each kind, in this order.
+    """
+    before = text.splitlines()
+    places = [[number for number, line in enumerate(before) if line.strip() == marker] for marker in (BEGIN, END)]
+    if [len(found) for found in places] != [1, 1] or places[0] > places[1]:
+        raise UserError(f"{path}: needs one line '{BEGIN}' and below it one line '{END}'")
+    (begin,), (end,) = places
+    return "\n".join([*before[: begin + 1], *lines, *before[end:]]) + "\n"

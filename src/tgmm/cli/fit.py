@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from tgmm.errors import UserError, unknown_name
+from tgmm.errors import UserError, refuse_unknown
 from tgmm.files import write_atomically
 
 COVARIANCES = ("full", "tied", "diag", "spherical", "auto")
@@ -41,18 +41,12 @@ def fit(
     from tgmm.estimator.record import make_record, save_record
     from tgmm.estimator.selection import CRITERIA
 
-    for name, value, choices in (("shape", shape, COVARIANCES), ("criterion", criterion, CRITERIA)):
-        if value not in choices:
-            raise unknown_name(name, value, choices)
+    refuse_unknown("shape", shape, COVARIANCES)
+    refuse_unknown("criterion", criterion, CRITERIA)
     sizes = parse_sizes(k)
     table = _read(data, columns, separator, decimal, encoding)
-    model = TransformerGaussianMixture(
-        sizes[0] if len(sizes) == 1 else sizes,
-        covariance_type=shape,
-        criterion=criterion,
-        n_views=views,
-        random_state=seed,
-    )
+    options = {"covariance_type": shape, "criterion": criterion, "n_views": views, "random_state": seed}
+    model = TransformerGaussianMixture(sizes[0] if len(sizes) == 1 else sizes, **options)
     with _one_line(data):
         model.fit(table.values)
     _print_fit(model, table)

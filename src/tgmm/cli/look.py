@@ -16,7 +16,7 @@ def demo(
 ) -> None:
     """Draw a mixture, fit it with every method, and save a picture and an animation of EM beside the network."""
     from tgmm.demo import draw_animation, draw_picture, run_demo, table_lines
-    from tgmm.methods.threads import one_thread
+    from tgmm.methods.base import one_thread
 
     with one_thread():
         shown = run_demo(k, points, seed)

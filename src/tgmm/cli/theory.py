@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tgmm.cli.common import write_table
-from tgmm.errors import UserError, unknown_name
-from tgmm.files import check_outputs
+from tgmm.errors import UserError, refuse_unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tgmm.mixture import Mixture
+    from tgmm.theory.blocks import Transformer
 
 app = typer.Typer(no_args_is_help=True, help="The paper's theorems as programs: constructed transformers at work.")
 
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the tasks.")]
+SHOWN_COORDINATES = 3
 MEASUREMENTS = ("em", "power", "sizes", "sorted-floor")
 
 
@@ -32,7 +38,6 @@ def em(
     """Theorem 1: EM steps by a constructed transformer beside EM, on a random mixture."""
     from tgmm.methods.em import run_em_steps
     from tgmm.theory.em import build_em_transformer, largest_differences, run_em_transformer, sample_em_tasks
-    from tgmm.theory.report import print_mixtures, print_network
 
     kind = "overlapping" if overlapping else "separated"
     data, start = sample_em_tasks(kind, d, k, n_tasks=1, n_points=points, seed=seed)
@@ -54,7 +59,6 @@ def power(
     """Theorem 2: cubic power iterations by a constructed transformer, alone and inside the spectral method."""
     from tgmm.theory.em import largest_differences
     from tgmm.theory.power import build_power_transformer, compare_decompositions, compare_spectral
-    from tgmm.theory.report import print_components, print_mixtures, print_network
 
     print_network(build_power_transformer(d, steps))
     true, found = compare_decompositions(d, steps, seed)
@@ -80,13 +84,10 @@ def measure(
     Figures and tables read what this writes.
     """
     from tgmm.theory.em import measure_em
-    from tgmm.theory.power import measure_power
-    from tgmm.theory.report import network_sizes
+    from tgmm.theory.power import measure_power, network_sizes
     from tgmm.theory.sorted_floor import measure_sorted_floor
 
-    if what not in MEASUREMENTS:
-        raise unknown_name("measurement", what, MEASUREMENTS)
-    check_outputs(out)
+    refuse_unknown("measurement", what, MEASUREMENTS)
     measurements = {
         "em": lambda: measure_em(widths=_whole_numbers("--widths", widths), n_tasks=tasks, seed=seed),
         "power": lambda: measure_power(n_tasks=tasks, seed=seed),
@@ -105,3 +106,42 @@ def _whole_numbers(option: str, text: str) -> list[int]:
         return [int(number) for number in text.split(",")]
     except ValueError as error:
         raise UserError(f"{option} must be whole numbers with commas, such as 64,128; got '{text}'") from error
+
+
+# --- what the commands print -------------------------------------------------------------------------------------
+
+
+def print_network(network: Transformer) -> None:
+    """One line: blocks, heads, widths, weights."""
+    sizes = network.sizes()
+    print(
+        f"transformer of {sizes['layers']} blocks, at most {sizes['heads']} heads, tokens of {sizes['token_width']} "
+        f"channels, {sizes['hidden_width']} hidden units; {sizes['nonzero_weights']:,} of its {sizes['weights']:,} "
+        "weights are not zero"
+    )
+
+
+def print_mixtures(first_name: str, first: Mixture, second_name: str, second: Mixture, title: str) -> None:
+    """The first task's weights and the first coordinates of its means, one row a component."""
+    sides = [[[w, *mean] for w, mean in zip(m.weights[0], m.means[0], strict=True)] for m in (first, second)]
+    _print_pairs(("weight", "mean"), (first_name, second_name), *sides, title)
+
+
+def print_components(true: Tensor, found: Tensor) -> None:
+    """Values and first coordinates of a tensor's components: Tensors (d, 1 + d), the value first."""
+    title = f"components of an orthogonally decomposable tensor, d={len(true)}"
+    _print_pairs(("value", "vector"), ("true", "transformer"), true, found, title)
+
+
+def _print_pairs(heads: tuple[str, str], names: tuple[str, str], first: Any, second: Any, title: str) -> None:
+    """Rows of a number and the first coordinates of a vector, two of each side by side."""
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = min(len(first[0]) - 1, SHOWN_COORDINATES)
+    columns = [heads[0], *(f"{heads[1]}[{number}]" for number in range(shown))]
+    table = Table("component", *(f"{column}\n{name}" for column in columns for name in names), title=title)
+    for number, rows in enumerate(zip(first, second, strict=True), start=1):
+        pairs = zip(*(row[: shown + 1] for row in rows), strict=True)
+        table.add_row(str(number), *(f"{float(value):.7f}" for pair in pairs for value in pair))
+    Console(width=max(80, 20 + 26 * len(columns))).print(table)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
-from tgmm.errors import UserError
 from tgmm.estimator.density import precision_factors, precisions
 from tgmm.estimator.estimator import TransformerGaussianMixture
-from tgmm.files import write_json
+from tgmm.files import read_json, write_json
 from tgmm.settings import Settings
 
 Numbers = tuple[Any, ...]
@@ -74,13 +72,7 @@ def load_record(path: Path) -> FitRecord:
     ------
     UserError : no such file, or not a record; the message names the key.
     """
-    try:
-        values = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error})") from None
-    return FitRecord.read(values, str(path))
+    return FitRecord.read(read_json(path), str(path))
 
 
 def restore(record: FitRecord) -> TransformerGaussianMixture:

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
-from tgmm.ablation import compare as comparison
-from tgmm.ablation.compare import PLAIN, RESTARTS, compare, final_rows
+from tgmm import ablation as comparison
+from tgmm.ablation import PLAIN, RESTARTS, compare, final_rows
 from tgmm.columns import reads
 from tgmm.config import BASELINE
 from tgmm.figures import style

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 import textwrap
 
 import numpy as np
 import pandas as pd
 
 from tgmm.columns import SUMMARY_COLUMNS
-from tgmm.errors import UserError, unknown_name
-from tgmm.figures.labels import HorizontalAxis, shift_axis, shift_text
-from tgmm.figures.style import method_style
+from tgmm.errors import UserError, refuse_unknown
+from tgmm.figures.style import HorizontalAxis, method_style, shift_axis, shift_text
 
 SUMMARY = tuple(SUMMARY_COLUMNS)
 GRID = ["method", "d", "K", "N", "shift", "shift_value"]
@@ -27,7 +25,6 @@ OK, FAILED, GAP, UNDEFINED = "ok", "failed", "not run", "no finite mean"
 WORST_FIRST = (FAILED, GAP, UNDEFINED, OK)
 AVERAGE_NOTE = "average over K = {}; intervals combined as independent (half-widths in quadrature)"
 NOTE_LENGTH = 118  # characters of a line of footnotes
-FAMILY = re.compile(r"(?P<covariance>\w+)-d(?P<d>\d+)-n(?P<N>\d+)-(?P<recipe>[\w-]+)")
 
 
 # --- selection -----------------------------------------------------------------------------------------------------
@@ -71,15 +68,13 @@ def select_summary(summary: pd.DataFrame, settings: dict, free: tuple[str, ...] 
 
 def _rows_of_taskset(summary: pd.DataFrame, settings: dict) -> pd.DataFrame:
     tasksets = sorted(summary["taskset"].unique())
-    if settings["taskset"] not in tasksets:
-        raise unknown_name("task set", settings["taskset"], tasksets)
+    refuse_unknown("task set", settings["taskset"], tasksets)
     return summary[summary["taskset"] == settings["taskset"]]
 
 
 def _rows_of_methods(rows: pd.DataFrame, settings: dict) -> pd.DataFrame:
     metrics = sorted(rows["metric"].unique())
-    if settings["metric"] not in metrics:
-        raise unknown_name("metric", settings["metric"], metrics)
+    refuse_unknown("metric", settings["metric"], metrics)
     rows = rows[rows["metric"] == settings["metric"]]
     rows = rows if settings.get("methods") is None else rows[rows["method"].isin(settings["methods"])]
     if rows.empty:
@@ -113,8 +108,7 @@ def _conditions(rows: pd.DataFrame, settings: dict, free: tuple[str, ...]) -> li
     kinds = sorted({kind for kind, _ in pairs}, key=order.index)
     wanted = _as_list(settings.get("shift", kinds))
     for name in wanted:
-        if name not in kinds:
-            raise unknown_name("kind of shift", name, kinds)
+        refuse_unknown("kind of shift", name, kinds)
     chosen = _refuse_choice([kind for kind in kinds if kind in wanted], kinds, "shift", settings, free)
     values = sorted({value for kind, value in pairs if kind in chosen})
     some = [float(value) for value in _as_list(settings.get("shift_value", values))]
@@ -181,14 +175,6 @@ def _average(rows: pd.DataFrame) -> dict:
 
 def _half_width(half_widths: pd.Series) -> float:
     return float(np.sqrt(np.square(half_widths).sum(skipna=False)) / len(half_widths))
-
-
-def split_family(family: str) -> dict[str, str]:
-    """Return the parts of a family's name, ``{covariance}-d{d}-n{N}-{recipe}``."""
-    match = FAMILY.fullmatch(family)
-    if match is None:
-        raise UserError(f"family '{family}' is not named covariance-d<d>-n<N>-recipe")
-    return match.groupdict()
 
 
 # --- footnotes -----------------------------------------------------------------------------------------------------

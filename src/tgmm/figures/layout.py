@@ -119,12 +119,8 @@ def stacked_layout(
 ) -> Layout:  # fmt: skip
     """Lay out rows of axes of different heights, every axes with limits and ticks of its own.
 
-    Parameters
-    ----------
-    heights : inches of each row, from the top.
-    gaps : inches below each row but the last.
-    columns : axes in each row.
-    legend_rows, footer_rows, top, left, right, gap_across : as for :func:`grid_layout`, in inches.
+    ``heights`` of rows from the top and ``gaps`` below each but the last are in inches, the rest as for
+    :func:`grid_layout`.
     """
     below = _below(legend_rows, footer_rows)
     height = top + sum(heights) + sum(gaps) + below

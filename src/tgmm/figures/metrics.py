@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,18 +11,17 @@ from tgmm.errors import UserError
 from tgmm.figures import style
 from tgmm.figures.data import (
     AVERAGE_NOTE,
+    GAP,
     average_over_components,
     common_note,
     fill,
     mark_undefined,
     provenance,
     select_summary,
-    split_family,
 )
-from tgmm.figures.labels import AXES, HorizontalAxis, axis_of, metric_text, shift_axis, shift_text
 from tgmm.figures.layout import Layout, axes_width, grid_layout, method_legend
 from tgmm.figures.panels import MetricPanels, Panel, marker_notes
-from tgmm.figures.style import method_style
+from tgmm.figures.style import AXES, HorizontalAxis, axis_of, method_style, metric_text, shift_axis, shift_text
 
 MEANS = "mean over tasks with a 95 % bootstrap interval"
 
@@ -43,7 +40,7 @@ def draw_metric_against_dimension(summary: pd.DataFrame, settings: dict, tables:
 @reads()
 def draw_metric_against_points(summary: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw the metric against the number of points at test, a panel for each K, every method side by side (RQ2)."""
-    return _draw_metric(summary, settings, "N", notes=_training_points)
+    return _draw_metric(summary, settings, "N")
 
 
 @reads()
@@ -52,16 +49,8 @@ def draw_metric_against_shift(summary: pd.DataFrame, settings: dict, tables: dic
     return _draw_metric(summary, settings, "shift_value")
 
 
-def _draw_metric(
-    summary: pd.DataFrame, settings: dict, column: str, notes: Callable[[pd.DataFrame], list[str]] = lambda rows: []
-) -> Figure:
-    """Draw a panel for each K; a row of panels for each d where d is not the axis and the task set has several.
-
-    Parameters
-    ----------
-    column : what runs along the horizontal axis: "d", "N" or "shift_value".
-    notes : from the selected rows to further footnotes.
-    """
+def _draw_metric(summary: pd.DataFrame, settings: dict, column: str) -> Figure:
+    """Draw a panel for each K over a column; a row of panels for each d where d is not the axis and has several."""
     selection = mark_undefined(select_summary(summary, settings, free=("d", "K", column)))
     axis, text = axis_of(column, selection), metric_text(settings["metric"])
     methods, n_columns = list(dict.fromkeys(selection["method"])), selection["K"].nunique()
@@ -69,7 +58,14 @@ def _draw_metric(
     several_rows = len(panels) > n_columns
     across = n_columns if several_rows else min(2, n_columns)
     group = MetricPanels(panels, methods, text, axes_width(across))
-    lines = fill([*marker_notes([group]), *notes(selection), *common_note(selection, axis), provenance(selection)])
+    lines = fill(
+        [
+            *marker_notes([group]),
+            *_training_points(selection, settings),
+            *common_note(selection, axis),
+            provenance(selection),
+        ]
+    )
     legend = method_legend(methods)
     height = LOW_HEIGHT if several_rows else PANEL_HEIGHT
     layout = grid_layout(len(panels), across, height, legend_rows=legend.rows, footer_rows=len(lines))
@@ -87,13 +83,13 @@ def _panels(selection: pd.DataFrame, axis: HorizontalAxis) -> list[Panel]:
     return [Panel(rows, axis, f"d = {d}, K = {count}") for (d, count), rows in groups]
 
 
-def _training_points(selection: pd.DataFrame) -> list[str]:
-    """Return how many points the networks saw in training, read from the names of their families."""
+def _training_points(selection: pd.DataFrame, settings: dict) -> list[str]:
+    """Return how many points the networks with scores saw in training, where the settings say so."""
+    scored = set(selection.loc[selection["status"] != GAP, "method"])
     points: dict[int, list[str]] = {}
-    for method, rows in selection.groupby("method", sort=False):
-        families = [name for name in rows["family"].dropna().unique() if name]
-        for number in {int(split_family(name)["N"]) for name in families}:
-            points.setdefault(number, []).append(method_style(str(method)).short)
+    for method, number in settings.get("trained_N", {}).items():
+        if method in scored:
+            points.setdefault(number, []).append(method_style(method).short)
     parts = [f"{number} ({', '.join(names)})" for number, names in sorted(points.items())]
     return [f"trained at N up to {', '.join(parts)}"] if parts else []
 
@@ -133,7 +129,7 @@ GRID = {"left": 0.86, "gap_across": 0.12, "gap_down": 0.17}
 @reads()
 def draw_metric_grid(summary: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw a row of panels for each metric with a vertical axis of its own, a column for each K."""
-    metrics, column = _listed_metrics(settings), settings["axis"]
+    metrics, column = list(dict.fromkeys(settings["metrics"])), settings["axis"]
     selections = [
         mark_undefined(select_summary(summary, settings | {"metric": metric}, free=(column, "K"))) for metric in metrics
     ]
@@ -160,17 +156,6 @@ def draw_metric_grid(summary: pd.DataFrame, settings: dict, tables: dict[str, pd
     return layout.figure
 
 
-def _listed_metrics(settings: dict) -> list[str]:
-    metrics = settings["metrics"]
-    if not isinstance(metrics, list | tuple) or not metrics:
-        raise UserError(f"artefact '{settings.get('id', '')}': 'metrics' must be a list of metrics, not {metrics!r}")
-    if settings["axis"] not in AXES:
-        raise UserError(
-            f"artefact '{settings.get('id', '')}': 'axis' must be one of {', '.join(AXES)}, not {settings['axis']!r}"
-        )
-    return list(dict.fromkeys(metrics))
-
-
 def _grid_row(selection: pd.DataFrame, axis: HorizontalAxis, *, titled: bool) -> list[Panel]:
     groups = selection.groupby("K", sort=True)
     return [Panel(rows, axis, f"K = {count}" if titled else "") for count, rows in groups]
@@ -189,7 +174,7 @@ def caption_metric_grid(settings: dict) -> str:
     """Return one sentence on what is shown."""
     names = [metric_text(metric).name for metric in settings["metrics"]]
     listed = " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
-    along = AXES[settings["axis"]].name if settings["axis"] in AXES else settings["axis"]
+    along = AXES[settings["axis"]].name
     return (
         f"{listed[0].upper()}{listed[1:]} against {along}, a column for each number of components K, on the task set "
         f"'{settings['taskset']}': {MEANS}."

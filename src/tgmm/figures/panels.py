@@ -17,9 +17,8 @@ from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from tgmm.figures import style
 from tgmm.figures.data import FAILED, GAP, OK, UNDEFINED, failure_reasons
-from tgmm.figures.labels import HorizontalAxis, MetricText
 from tgmm.figures.layout import label_log_axis, plain_numbers
-from tgmm.figures.style import FILLED, NEUTRAL, OPEN, MethodStyle, is_level, method_style
+from tgmm.figures.style import FILLED, NEUTRAL, OPEN, HorizontalAxis, MethodStyle, MetricText, is_level, method_style
 
 DODGE_WIDTH = 0.4  # of the distance between two values of the axis, over which the methods spread
 LEVEL_WIDTH = 0.56  # of that distance, which the level of a bound spans

@@ -16,22 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
 
-from tgmm.columns import reads
+from tgmm.columns import PICTURE_COLUMNS, PROBE_COLUMNS, reads
 from tgmm.errors import UserError
 from tgmm.figures import style
 from tgmm.figures.data import fill, untrained_note
 from tgmm.figures.layout import Layout, Legend, grid_layout, plain_numbers, stacked_layout
 from tgmm.figures.style import INK, NEUTRAL, SERIES, SERIES_MARKERS
-
-COLUMNS = (
-    "scale", "family", "covariance", "d", "N", "seed", "quantity", "variant", "reference", "layer", "head", "best", "K",
-    "mean", "median", "low", "high", "n_tasks",
-)  # fmt: skip
-PICTURE_COLUMNS = (
-    "scale", "family", "seed", "d", "K", "N", "task_id", "l2_error", "block", "head", "part", "item", "component",
-    "x", "y", "responsibility", "attention",
-)  # fmt: skip
-
 
 # --- probes --------------------------------------------------------------------------------------------------------
 
@@ -56,15 +46,11 @@ class ProbePanel:
     axis: str = "share"
 
 
-@reads(summary=COLUMNS, tables=COLUMNS)
+@reads(summary=PROBE_COLUMNS, tables=PROBE_COLUMNS)
 def draw_probes(measurements: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
-    """Draw eight panels for every family; a colour for each K.
+    """Draw eight panels for every family of the settings (all if they name none), a colour for each K.
 
-    Parameters
-    ----------
-    measurements : rows with ``COLUMNS``; not looked at where ``tables`` is given.
-    settings : ``families``, in the order of the figure; all of them if absent.
-    tables : the measurements of each family.
+    ``tables`` holds the measurements of each family; without any they are taken from ``measurements``.
     """
     tables = tables or dict(list(measurements.groupby("family", sort=False)))
     families = settings.get("families") or list(tables)

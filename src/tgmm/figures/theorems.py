@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,7 +18,6 @@ from tgmm.columns import reads
 from tgmm.errors import UserError
 from tgmm.figures.layout import Legend, grid_layout, plain_numbers
 from tgmm.figures.style import FILLED, INK, NEUTRAL, SERIES, SERIES_MARKERS, VERMILION
-from tgmm.theory.report import fitted_slope
 
 EM_COLUMNS = ("mixtures", "d", "K", "L", "W", "copies", "exact", "N", "n_tasks", "seed", "median", "largest")
 POWER_COLUMNS = ("measure", "method", "d", "K", "iteration", "N", "n_tasks", "seed", "median", "largest")
@@ -29,6 +29,7 @@ PANEL_HEIGHT = 2.0
 LINES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 MAIN_WIDTH = 2048
 LEVEL = 1e-4
+SMALLEST_WIDTH = 1024  # of the fit: narrower networks have terms of higher order
 FLOOR = 1e-9  # EM that has come to its fixed point in double precision differs by rounding only: not shown
 
 
@@ -210,3 +211,21 @@ def caption_theorem_power(settings: dict) -> str:
         "Left: one block against the map that it stands for on random tensors, with the offset and extra token and "
         "without them. Right: distance to a component of orthogonally decomposable tensors, by iteration."
     )
+
+
+CONVERGED = 1e-12  # differences up to this are rounding
+
+
+def fitted_slope(measurements: pd.DataFrame) -> float:
+    """The slope of log(difference) in log W, by least squares with a level of its own for every cell.
+
+    The difference is the median over tasks; cells where it is rounding at any width (the start is already EM's fixed
+    point) are left out. NaN if fewer than two widths remain.
+    """
+    rows = measurements[~measurements["exact"] & (measurements["W"] >= SMALLEST_WIDTH)]
+    table = rows.pivot(index=["mixtures", "d", "K", "L", "copies"], columns="W", values="median")
+    table = table[(table > CONVERGED).all(axis=1)]
+    if table.shape[1] < 2 or table.empty:
+        return math.nan
+    widths, levels = np.log(table.columns.to_numpy(dtype=float)), np.log(table.to_numpy()).mean(axis=0)
+    return float(np.polyfit(widths, levels, 1)[0])

@@ -13,10 +13,10 @@ from seaborn import color_palette
 
 from tgmm.columns import reads
 from tgmm.errors import UserError
-from tgmm.figures.data import fill, split_family, untrained_note
+from tgmm.figures.data import fill, untrained_note
 from tgmm.figures.layout import Legend, grid_layout, in_columns, label_log_axis, legend_handle, legend_of
 from tgmm.figures.style import FILLED, INK, OPEN, ORACLE, MethodStyle, method_style
-from tgmm.train.history import HISTORY_COLUMNS, still_learning, validations
+from tgmm.train.status import HISTORY_COLUMNS, still_learning, validations
 
 SCALE_COLUMNS = (*HISTORY_COLUMNS, "parameters", "flops", "width", "blocks")
 LEARNING = "still learning"
@@ -30,11 +30,18 @@ def _validated(tables: dict[str, pd.DataFrame], family: str) -> pd.DataFrame:
     return validations(tables[family], family)
 
 
+def _trained_on(settings: dict, family: str) -> dict:
+    """Return covariance, d, N and recipe of a family, as the study gives them."""
+    if family not in settings.get("trained_on", {}):
+        raise UserError(f"settings of the figure: 'trained_on' lacks family '{family}'")
+    return settings["trained_on"][family]
+
+
 def _effort_sentence(settings: dict) -> str:
     """Return what each training took, of the families whose record is given."""
     efforts = []
     for family, record in settings.get("records", {}).items():
-        parts = split_family(family)
+        parts = _trained_on(settings, family)
         name = f"{method_style('tgmm-' + parts['recipe']).short}, d = {parts['d']}"
         numbers = (record["tasks_seen"], record["steps"], record["processor_seconds"])
         tasks, steps, seconds = (f"{number:,.0f}".replace(",", " ") for number in numbers)
@@ -65,8 +72,8 @@ def draw_training_curves(summary: pd.DataFrame, settings: dict, tables: dict[str
     """Draw validation ℓ2-error against tasks seen on logarithmic axes, a panel for each d, a line for each recipe."""
     panels: dict[int, dict[str, pd.DataFrame]] = {}
     for family in settings["families"]:
-        parts = split_family(family)
-        panels.setdefault(int(parts["d"]), {})[parts["recipe"]] = _validated(tables, family)
+        parts = _trained_on(settings, family)
+        panels.setdefault(parts["d"], {})[parts["recipe"]] = _validated(tables, family)
     recipes = list(dict.fromkeys(recipe for curves in panels.values() for recipe in curves))
     learning = any(still_learning(rows) for curves in panels.values() for rows in curves.values())
     lines = fill(_curves_footer(summary, settings, learning))
@@ -125,9 +132,9 @@ def _curves_footer(summary: pd.DataFrame, settings: dict, learning: bool) -> lis
 
 def _effort_notes(settings: dict) -> list[str]:
     """Return a note for each d on what its trainings took, of the families whose record is given."""
-    by_dimension: dict[str, list[str]] = {}
+    by_dimension: dict[int, list[str]] = {}
     for family, record in settings.get("records", {}).items():
-        parts = split_family(family)
+        parts = _trained_on(settings, family)
         numbers = (_write_count(record["tasks_seen"]), str(record["steps"]), f"{record['processor_seconds']:.0f}")
         text = f"{method_style('tgmm-' + parts['recipe']).short} {' / '.join(numbers)}"
         by_dimension.setdefault(parts["d"], []).append(text)
@@ -158,7 +165,7 @@ def draw_backbone_scale(summary: pd.DataFrame, settings: dict, tables: dict[str,
     Colours tell the widths apart, markers and lines the numbers of blocks.
     """
     curves = {family: _sized_curve(tables, family) for family in settings["families"]}
-    _refuse_different_tasks(curves)
+    _refuse_different_tasks(curves, {family: _trained_on(settings, family) for family in curves})
     last = pd.DataFrame([rows.iloc[-1] for rows in curves.values()])
     looks = _SizeLooks(last)
     legend = looks.legend()
@@ -193,13 +200,12 @@ def _sized_curve(tables: dict[str, pd.DataFrame], family: str) -> pd.DataFrame:
     return rows
 
 
-def _refuse_different_tasks(curves: dict[str, pd.DataFrame]) -> None:
+def _refuse_different_tasks(curves: dict[str, pd.DataFrame], trained_on: dict[str, dict]) -> None:
     """Refuse families of different tasks, whose errors are not comparable, and a size that comes twice."""
-    parts = {family: split_family(family) for family in curves}
-    first = next(iter(parts))
+    first = next(iter(curves))
     sizes: dict[tuple, str] = {}
-    for family, part in parts.items():
-        if any(part[key] != parts[first][key] for key in ("covariance", "d", "N")):
+    for family in curves:
+        if any(trained_on[family][key] != trained_on[first][key] for key in ("covariance", "d", "N")):
             raise UserError(f"families '{first}' and '{family}' are of different tasks; choose one covariance, d and N")
         row = curves[family].iloc[-1]
         size = (int(row["width"]), int(row["blocks"]))
@@ -260,7 +266,7 @@ def _scale_size_axes(left: Axes, right: Axes, parameters: pd.Series) -> None:
 
 
 def _scale_footer(settings: dict, last: pd.DataFrame, n_learning: int) -> list[str]:
-    part = split_family(settings["families"][0])
+    part = _trained_on(settings, settings["families"][0])
     tasks = ", ".join(f"{int(count):,}".replace(",", " ") for count in sorted(last["tasks"].unique()))
     notes = [f"scale {settings['scale']}", f"{part['covariance']}, d = {part['d']}, N up to {part['N']}"]
     notes.append(f"{tasks} training tasks")

@@ -1,14 +1,17 @@
-"""What every estimation method is given, and what it returns."""
+"""What every estimation method is given and returns, what keeps its failures apart, and the trivial estimate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from tgmm.mixture import Mixture, concatenate
+from tgmm.mixture import Mixture, concatenate, rescaled
+from tgmm.tasks.sampler import sample_mixtures
 
 
 @dataclass(frozen=True)
@@ -127,3 +130,75 @@ def _flag_infinite(result: FitResult) -> FitResult:
     finite = torch.stack([tensor.isfinite().flatten(1).all(1) for tensor in tensors]).all(0)
     found = dict.fromkeys((~finite).nonzero()[:, 0].tolist(), "the estimate is not finite")
     return replace(result, failures=found | result.failures)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Keep torch's CPU operations to one thread; a context or, called, a decorator.
+
+    The baselines are thousands of operations of about 0.1 ms. A second thread gains them little, and the barrier
+    after each operation costs whole scheduler slices as soon as other processes want the processors: measured on two
+    busy cores, 35 times the time for the spectral method. Cells and methods are what to run in parallel.
+    """
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(count)
+
+
+def estimate_sample_mean(points: Tensor, n_components: int, covariance: str = "isotropic") -> FitResult:
+    """The sample mean K times, with equal weights; of anisotropic tasks the sample standard deviations too.
+
+    Parameters
+    ----------
+    points : Tensor (B, N, d).
+    n_components : K.
+    covariance : "isotropic" (unit covariances) or "anisotropic" (diagonal).
+
+    Returns
+    -------
+    FitResult in float64. Points that are not all finite are a failure.
+    """
+    points = points.double()
+    means = points.mean(1, keepdim=True).expand(-1, n_components, -1)
+    weights = torch.full_like(means[..., 0], 1.0 / n_components)
+    spread = points.std(1, correction=0, keepdim=True).expand_as(means) if covariance == "anisotropic" else None
+    bad = (~points.isfinite().all(2).all(1)).nonzero()[:, 0].tolist()
+    failures = dict.fromkeys(bad, "the points are not all finite")
+    return FitResult(Mixture(weights, means.clone(), spread), torch.zeros(len(points), dtype=torch.int64), failures)
+
+
+# --- data in any units -------------------------------------------------------------------------------------------
+
+
+TYPICAL_TASKS = 512
+SMALLEST_SPREAD = 1e-12
+
+
+def estimate_standardised(method: Method, task: TaskPoints, covariance: str) -> FitResult:
+    """A method's estimates from data standardised task by task, given in the data's own units.
+
+    Each data set is centred at its mean and divided by one number, so that its root mean square distance from the mean
+    is that of a typical training task of the same d and K. Where the components have unit covariance in training,
+    the estimate then has spherical covariances of the size that the standardisation implies.
+    """
+    points = task.points.double()
+    centre = points.mean(1, keepdim=True)
+    spread = (points - centre).square().mean((1, 2)).sqrt().clamp_min(SMALLEST_SPREAD)
+    factor = spread / typical_spread(task.n_components, points.shape[2], covariance)
+    result = method(replace(task, points=((points - centre) / factor[:, None, None]).to(task.points.dtype)))
+    mixture = rescaled(result.mixture, factor.to(result.mixture.means.device), centre[:, 0].to(result.mixture.means))
+    return replace(result, mixture=mixture)
+
+
+@functools.cache
+def typical_spread(n_components: int, dimension: int, covariance: str) -> float:
+    """Root mean square distance of a coordinate from its task's mean, over the tasks that networks are trained on."""
+    mixture = sample_mixtures(0, torch.arange(TYPICAL_TASKS), n_components, dimension, covariance)
+    weights = mixture.weights[..., None]
+    between = (weights * mixture.means.square()).sum(1) - (weights * mixture.means).sum(1).square()
+    scales = mixture.standard_deviations
+    within = 1.0 if scales is None else (weights * scales.square()).sum(1)
+    return (between + within).mean().sqrt().item()

@@ -58,7 +58,7 @@ class MethodSettings(Settings):
         estimate = self.estimator(context)
         if not self.standardise:
             return guarded(estimate)
-        from tgmm.methods.standardise import estimate_standardised
+        from tgmm.methods.base import estimate_standardised
 
         return guarded(lambda task: estimate_standardised(estimate, task, context.covariance))
 
@@ -152,7 +152,7 @@ class SampleMean(MethodSettings):
     kind: Literal["sample-mean"] = Field(description="What sort of estimator this is.")
 
     def estimator(self, context: MethodContext) -> Method:
-        from tgmm.methods.trivial import estimate_sample_mean
+        from tgmm.methods.base import estimate_sample_mean
 
         return lambda task: estimate_sample_mean(task.points.double(), task.n_components, context.covariance)
 

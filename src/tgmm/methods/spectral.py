@@ -13,20 +13,18 @@ it says so, task by task.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from tgmm.counter_random import inverse_normal_cdf, random_uniform
-from tgmm.errors import UserError, unknown_name
-from tgmm.methods.base import FitResult
-from tgmm.methods.threads import one_thread
+from tgmm.errors import UserError
+from tgmm.methods.base import FitResult, one_thread
 from tgmm.mixture import Mixture
 from tgmm.tasks.sampler import STREAM_INITIAL
 
 STREAM_POWER = STREAM_INITIAL + 2
-VARIANCES = ("unit", "estimated")
+RESTARTS, ITERATIONS = 32, 32  # L random starts a component and N power iterations of algorithm 1
 CHUNK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 28}  # numbers in the largest temporaries of the tasks treated at once
 REASONS = (
     "",
@@ -42,29 +40,11 @@ TOO_MANY = "K={k} exceeds d={d}: K means in fewer than K dimensions are linearly
 UNEQUAL = "not applicable to unequal covariances: the moments need one spherical covariance common to all components"
 
 
-@dataclass(frozen=True)
-class SpectralSettings:
-    """Settings of the spectral method.
-
-    Attributes
-    ----------
-    variance : "unit" (known to be one, as in the paper's tasks) or "estimated" (the mean of the d - K + 1 smallest
-        eigenvalues of the covariance, which all equal the noise variance in the population).
-    restarts : random starts of the power iteration a component (L of algorithm 1).
-    iterations : power iterations of every start, and again of the best one (N of algorithm 1).
-    """
-
-    variance: str = "unit"
-    restarts: int = 32
-    iterations: int = 32
-
-
 @one_thread()
 def estimate_spectral(
-    points: Tensor, n_components: int, settings: SpectralSettings | None = None, *, seed: int, index: Tensor,
-    covariance: str = "isotropic",
-) -> FitResult:  # fmt: skip
-    """Moment estimates of every task.
+    points: Tensor, n_components: int, *, seed: int, index: Tensor, covariance: str = "isotropic"
+) -> FitResult:
+    """Moment estimates of every task, for unit covariances.
 
     Parameters
     ----------
@@ -80,32 +60,25 @@ def estimate_spectral(
 
     Raises
     ------
-    UserError
-        For empty points, settings out of range or an unknown variance.
+    UserError : for empty points, K below one, or another number of indices than of tasks.
     """
-    settings = settings or SpectralSettings()
-    _check(points, n_components, settings, index)
+    _check(points, n_components, index)
     n_tasks, n_points, dimension = points.shape
     if covariance != "isotropic":
         return _inapplicable(points, n_components, UNEQUAL)
     if n_components > dimension:
         return _inapplicable(points, n_components, TOO_MANY.format(k=n_components, d=dimension))
-    width = n_points * n_components**2 + n_points * dimension + 3 * dimension**2 + settings.restarts * n_components**2
+    width = n_points * n_components**2 + n_points * dimension + 3 * dimension**2 + RESTARTS * n_components**2
     size = max(1, CHUNK_ELEMENTS.get(points.device.type, CHUNK_ELEMENTS["cpu"]) // width)
     index = index.to(points.device)
     parts = [
-        _estimate_chunk(
-            points[first : first + size].double(), n_components, settings, seed, index[first : first + size]
-        )
+        _estimate_chunk(points[first : first + size].double(), n_components, seed, index[first : first + size])
         for first in range(0, n_tasks, size)
     ]
-    weights, means, codes = (torch.cat(column) for column in zip(*parts, strict=True))
-    return _result(weights, means, codes)
+    return _result(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
-def _estimate_chunk(
-    points: Tensor, n_components: int, settings: SpectralSettings, seed: int, index: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _estimate_chunk(points: Tensor, n_components: int, seed: int, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     finite = torch.isfinite(points).all(2).all(1)
     points = points.where(finite[:, None, None], 0.0)
     first = points.mean(1)
@@ -114,53 +87,34 @@ def _estimate_chunk(
     if not moderate.all():
         points = points.where(moderate[:, None, None], 0.0)
         first, second = first.where(moderate[:, None], 0.0), second.where(moderate[:, None, None], 0.0)
-    if settings.variance == "unit":
-        variance = torch.ones_like(first[:, 0])
-    else:
-        variance = smallest_eigenvalues_mean(second - first[:, :, None] * first[:, None], n_components)
 
     def third(whitening: Tensor) -> Tensor:
         white = points @ whitening
         pairs = (white[..., :, None] * white[..., None, :]).flatten(2)
         return (white.mT @ pairs / points.shape[1]).unflatten(2, (n_components, n_components))
 
-    weights, means, codes = _from_moments(first, second, third, variance, n_components, settings, seed, index)
+    weights, means, codes = from_moments(first, second, third, n_components, seed, index)
     return weights, means, codes.where(moderate, OVERFLOW).where(finite, INFINITE)
 
 
-@one_thread()
-def estimate_from_moments(
-    first: Tensor, second: Tensor, third: Callable[[Tensor], Tensor], variance: Tensor, n_components: int,
-    settings: SpectralSettings | None = None, *, seed: int = 0, index: Tensor | None = None,
-) -> FitResult:  # fmt: skip
-    """Mixtures with the given raw moments and a common spherical variance.
+def from_moments(
+    first: Tensor, second: Tensor, third: Callable[[Tensor], Tensor], n_components: int, seed: int, index: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mixtures of unit covariances with the given raw moments.
 
     Parameters
     ----------
     first : Tensor (B, d), E[x].
     second : Tensor (B, d, d), E[x x'].
     third : function of W (B, d, K) that gives the whitened raw third moment E[(W'x)^(x3)], (B, K, K, K).
-    variance : Tensor (B,), s^2 in x ~ sum_k w_k N(mu_k, s^2 I).
     n_components : K <= d.
 
     Returns
     -------
-    FitResult as of :func:`estimate_spectral`.
+    weights (B, K), means (B, K, d) and the failures' codes (B,), positions in ``REASONS``.
     """
-    if n_components > first.shape[1]:
-        return _inapplicable(second, n_components, TOO_MANY.format(k=n_components, d=first.shape[1]))
-    index = torch.arange(len(first), device=first.device) if index is None else index
-    settings = settings or SpectralSettings()
-    return _result(*_from_moments(first, second, third, variance, n_components, settings, seed, index))
-
-
-def _from_moments(
-    first: Tensor, second: Tensor, third: Callable[[Tensor], Tensor], variance: Tensor, n_components: int,
-    settings: SpectralSettings, seed: int, index: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Weights (B, K), means (B, K, d) and the failures' codes (B,), positions in ``REASONS``."""
     identity = torch.eye(first.shape[1], dtype=first.dtype, device=first.device)
-    eigenvalues, vectors = torch.linalg.eigh(second - variance[:, None, None] * identity)
+    eigenvalues, vectors = torch.linalg.eigh(second - identity)
     eigenvalues, vectors = eigenvalues[:, -n_components:], vectors[:, :, -n_components:]
     # Rounding alone makes a zero eigenvalue positive half of the time.
     definite = eigenvalues[:, 0] > 1e-12 * eigenvalues[:, -1].abs()
@@ -168,8 +122,7 @@ def _from_moments(
     # An eigenvector's sign is arbitrary: point each along the mean, so that the restarts mean the same everywhere.
     vectors = torch.where((first[:, None] @ vectors) < 0, -vectors, vectors)
     whitening = vectors * eigenvalues.rsqrt()[:, None]
-    tensor = third(whitening) - _noise(first, whitening, variance)
-    values, directions = tensor_power_method(tensor, settings, seed, index)
+    values, directions = tensor_power_method(third(whitening) - _noise(first, whitening), seed, index)
     positive = (values > 0).all(1)
     values = values.where(positive[:, None], 1.0)
     colour = vectors * eigenvalues.sqrt()[:, None]  # undoes the whitening: W' colour = I
@@ -181,15 +134,9 @@ def _from_moments(
     return weights, means, codes
 
 
-def smallest_eigenvalues_mean(covariance: Tensor, n_components: int) -> Tensor:
-    """The mean of the d - K + 1 smallest eigenvalues of covariances (B, d, d): the noise variance, (B,)."""
-    smallest = torch.linalg.eigvalsh(covariance)[:, : covariance.shape[1] - n_components + 1]
-    return smallest.mean(1)
-
-
-def _noise(first: Tensor, whitening: Tensor, variance: Tensor) -> Tensor:
-    """The noise's share of the whitened third moment, s^2 sum_j (E[x], e_j, e_j) in its three orders, (B, K, K, K)."""
-    mean = (variance[:, None, None] * (first[:, None] @ whitening))[:, 0]
+def _noise(first: Tensor, whitening: Tensor) -> Tensor:
+    """The noise's share of the whitened third moment, sum_j (E[x], e_j, e_j) in its three orders, (B, K, K, K)."""
+    mean = (first[:, None] @ whitening)[:, 0]
     spread = whitening.mT @ whitening
     return (
         mean[:, :, None, None] * spread[:, None, :, :]
@@ -198,7 +145,7 @@ def _noise(first: Tensor, whitening: Tensor, variance: Tensor) -> Tensor:
     )
 
 
-def tensor_power_method(tensor: Tensor, settings: SpectralSettings, seed: int, index: Tensor) -> tuple[Tensor, Tensor]:
+def tensor_power_method(tensor: Tensor, seed: int, index: Tensor) -> tuple[Tensor, Tensor]:
     """Robust power iteration with deflation on symmetric tensors (Anandkumar et al. 2014, algorithm 1).
 
     Parameters
@@ -215,12 +162,12 @@ def tensor_power_method(tensor: Tensor, settings: SpectralSettings, seed: int, i
     matrix = tensor.flatten(2)
     values, directions = [], []
     for component in range(size):
-        attempt = torch.arange(settings.restarts, device=index.device) + component * settings.restarts
+        attempt = torch.arange(RESTARTS, device=index.device) + component * RESTARTS
         start = inverse_normal_cdf(random_uniform(seed, STREAM_POWER, index[:, None], size, attempt))
-        candidates = _power_iterations(matrix, start.to(matrix), settings.iterations)
+        candidates = _power_iterations(matrix, start.to(matrix))
         best = _cubic_form(matrix, candidates).argmax(1)[:, None, None]
         direction = candidates.gather(1, best.expand(-1, -1, size))
-        direction = _power_iterations(matrix, direction, settings.iterations)
+        direction = _power_iterations(matrix, direction)
         value = _cubic_form(matrix, direction)
         matrix = matrix - value[:, :, None] * direction.mT @ _squares(direction)
         values.append(value)
@@ -228,10 +175,10 @@ def tensor_power_method(tensor: Tensor, settings: SpectralSettings, seed: int, i
     return torch.cat(values, dim=1), torch.cat(directions, dim=1)
 
 
-def _power_iterations(matrix: Tensor, vectors: Tensor, count: int) -> Tensor:
-    """``count`` maps v -> T(I, v, v) / |T(I, v, v)| of the rows of (B, L, K); ``matrix`` is T as (B, K, K^2)."""
+def _power_iterations(matrix: Tensor, vectors: Tensor) -> Tensor:
+    """``ITERATIONS`` maps v -> T(I, v, v) / |T(I, v, v)| of the rows of (B, L, K); ``matrix`` is T as (B, K, K^2)."""
     vectors = torch.nn.functional.normalize(vectors, dim=-1)
-    for _ in range(count):
+    for _ in range(ITERATIONS):
         vectors = torch.nn.functional.normalize(_squares(vectors) @ matrix.mT, dim=-1)
     return vectors
 
@@ -264,7 +211,7 @@ def _inapplicable(points: Tensor, n_components: int, reason: str) -> FitResult:
     return FitResult(Mixture(nan[..., 0].clone(), nan), iterations, dict.fromkeys(range(n_tasks), reason))
 
 
-def _check(points: Tensor, n_components: int, settings: SpectralSettings, index: Tensor) -> None:
+def _check(points: Tensor, n_components: int, index: Tensor) -> None:
     if points.ndim != 3 or 0 in points.shape:
         raise UserError(
             f"points must have shape (tasks, points, dimensions), none of them 0; got {tuple(points.shape)}"
@@ -273,7 +220,3 @@ def _check(points: Tensor, n_components: int, settings: SpectralSettings, index:
         raise UserError(f"K must be at least 1; got {n_components}")
     if len(index) != len(points):
         raise UserError(f"{len(index)} task indices for {len(points)} tasks")
-    if settings.variance not in VARIANCES:
-        raise unknown_name("variance", settings.variance, VARIANCES)
-    if settings.restarts < 1 or settings.iterations < 1:
-        raise UserError("restarts and iterations must be at least 1")

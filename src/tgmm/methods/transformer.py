@@ -28,8 +28,7 @@ def estimate_with_network(network: nn.Module, points: Tensor, n_components: int)
 
     Raises
     ------
-    UserError
-        For a K or a dimension that the network does not serve.
+    UserError : for a K or a dimension that the network does not serve.
     """
     settings = network.settings
     if n_components not in settings.n_components:

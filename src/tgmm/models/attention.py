@@ -1,4 +1,4 @@
-"""Attention, the part of every network: textbook multi-head attention, and attention between many tokens and few.
+"""The parts that networks share: textbook multi-head attention, and attention between many tokens and few.
 
 Textbook attention projects every token to keys, values or queries. The same numbers come out when the projections of
 many data tokens are applied to few component tokens instead: a score (W_k x) · (W_q c) is the inner product of x and
@@ -8,12 +8,16 @@ W_k^T W_q c, and a mean of projected tokens is the projected mean. With K compon
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from tgmm.mixture import component_mask
+from tgmm.models.settings import NetworkSettings
 
 MASKED = -1e9
 SMALLEST_SHARE = 1e-3  # keeps the logarithm of an unread component's attention, and its gradient, bounded
@@ -50,6 +54,15 @@ class Attention(nn.Module):
         return self.output(mixed.transpose(1, 2).flatten(-2))
 
 
+def self_attention_block(
+    tokens: Tensor, norms: tuple[nn.Module, nn.Module], attention: Attention, mlp: MLP, bias: Tensor | None
+) -> Tensor:
+    """A pre-norm transformer block: tokens (B, M, D) attend to each other, then pass an MLP, both residual."""
+    normed = norms[0](tokens)
+    tokens = tokens + attention(normed, normed, bias)
+    return tokens + mlp(norms[1](tokens))
+
+
 class MLP(nn.Module):
     """Two linear maps, four times as wide between them, around an activation."""
 
@@ -63,10 +76,8 @@ class MLP(nn.Module):
         return self.contract(self.activation(self.expand(tokens)))
 
 
-def mask_bias(hidden: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+def mask_bias(hidden: Tensor, dtype: torch.dtype) -> Tensor:
     """A bias (B, 1, 1, N) that hides the senders marked in a bool tensor (B, N)."""
-    if hidden is None:
-        return None
     return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill(hidden, MASKED)[:, None, None, :]
 
 
@@ -101,57 +112,50 @@ class CrossAttention(nn.Module):
 
 
 class GatherAttention(CrossAttention):
-    """Component tokens attend to the data tokens."""
+    """Component tokens (B, K, D) attend to the data tokens (B, N, D)."""
 
-    def forward(self, components: Tensor, data: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """What each component reads, (B, K, D), and its attention as :meth:`probabilities` gives it.
-
-        Parameters
-        ----------
-        components, data : Tensors (B, K, D) and (B, N, D).
-        bias : Tensor (B, 1, N) added to the scores, very negative at hidden data tokens; or None.
-        """
-        spread = self.probabilities(components, data, bias)
+    def forward(self, components: Tensor, data: Tensor) -> tuple[Tensor, Tensor]:
+        """What each component reads, (B, K, D), and its attention as :meth:`probabilities` gives it."""
+        spread = self.probabilities(components, data)
         means = (spread.flatten(1, 2) @ data).unflatten(1, (-1, self.heads)).flatten(2)  # (B, K, H D)
         return F.linear(means, self.values().transpose(0, 1).flatten(1), self.output.bias), spread
 
-    def probabilities(self, components: Tensor, data: Tensor, bias: Tensor | None) -> Tensor:
+    def probabilities(self, components: Tensor, data: Tensor) -> Tensor:
         """How the attention of each component and head is spread over the data, (B, K, H, N); sums over N are one."""
         queries = F.linear(components, self.scores().mT.flatten(0, 1)).unflatten(-1, (self.heads, -1))
-        scores = queries.flatten(1, 2) @ data.mT
-        return (scores if bias is None else scores + bias).softmax(-1).unflatten(1, (-1, self.heads))
+        return (queries.flatten(1, 2) @ data.mT).softmax(-1).unflatten(1, (-1, self.heads))
 
 
 class ScatterAttention(CrossAttention):
-    """Data tokens attend to the component tokens, and each component learns how much attention it got.
+    """Data tokens (B, N, D) attend to the component tokens (B, K, D), each of which learns how much attention it got.
 
     A softmax over components hands on averages and no counts; the attention that a component gets is an estimate of its
     weight, which nothing else in the network could tell it.
     """
 
-    def forward(
-        self, data: Tensor, components: Tensor, bias: Tensor | None = None, hidden: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, data: Tensor, components: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What each data token reads, (B, N, D), and the log of each component's mean attention by head, (B, K, H).
 
-        Parameters
-        ----------
-        data, components : Tensors (B, N, D) and (B, K, D).
-        bias : Tensor (B, K, 1, 1) added to the scores, very negative at unused components; or None.
-        hidden : bool Tensor (B, N), data tokens that do not count; None where all do.
+        ``bias`` (B, K, 1, 1) is added to the scores: very negative at unused components.
         """
         spread = self.probabilities(data, components, bias)
         values = F.linear(components, self.values().flatten(0, 1)).unflatten(-1, (self.heads, -1)).flatten(1, 2)
-        read = spread.flatten(1, 2).mT @ values + self.output.bias
-        if hidden is None:
-            share = spread.mean(-1)
-        else:
-            counted = (~hidden).to(spread.dtype)[:, None, None]
-            share = (spread * counted).sum(-1) / counted.sum(-1)
-        return read, (share + SMALLEST_SHARE).log()
+        return spread.flatten(1, 2).mT @ values + self.output.bias, (spread.mean(-1) + SMALLEST_SHARE).log()
 
     def probabilities(self, data: Tensor, components: Tensor, bias: Tensor | None) -> Tensor:
         """How each data token's attention is spread over the components by head, (B, K, H, N); sums over K are one."""
         keys = F.linear(components, self.scores().flatten(0, 1)).unflatten(-1, (self.heads, -1))
         scores = (keys.flatten(1, 2) @ data.mT).unflatten(1, (-1, self.heads))
         return (scores if bias is None else scores + bias).softmax(1)
+
+
+def component_slots(settings: NetworkSettings, n_components: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each task's K (B,) stands among those that a network serves, (B,), and its ``component_mask``."""
+    size = torch.searchsorted(_served(settings.n_components, n_components.device), n_components)
+    return size, component_mask(n_components, settings.largest)
+
+
+@functools.cache
+def _served(n_components: tuple[int, ...], device: torch.device) -> Tensor:
+    """Kept on the device: a copy in every step would make a GPU's host wait."""
+    return torch.tensor(n_components, device=device)

@@ -13,8 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgmm.models.attention import MASKED, MLP, Attention, GatherAttention, ScatterAttention, mask_bias
-from tgmm.models.estimate import LogEstimate, component_slots
+from tgmm.mixture import LogEstimate
+from tgmm.models.attention import (
+    MASKED,
+    MLP,
+    Attention,
+    GatherAttention,
+    ScatterAttention,
+    component_slots,
+    mask_bias,
+    self_attention_block,
+)
 from tgmm.models.settings import ComponentsNetwork
 
 EXACT_DIMENSION = 64  # up to here the eigenvectors of the (d, d) second moment are cheap
@@ -49,31 +58,28 @@ class ComponentNetwork(nn.Module):
         """The axes in which the network sees tasks; see :meth:`DataAxes.find`."""
         return self.data_axes.find(points, hidden)
 
-    def forward(
-        self, points: Tensor, n_components: Tensor, hidden: Tensor | None = None, axes: Tensor | None = None
-    ) -> list[LogEstimate]:
+    def forward(self, points: Tensor, n_components: Tensor, axes: Tensor | None = None) -> list[LogEstimate]:
         """The estimate after every block, the last one being the network's.
 
         Parameters
         ----------
         points : Tensor (B, N, d).
         n_components : Tensor (B,) of int64.
-        hidden : bool Tensor (B, N), True at padding; None where all points are real.
         axes : what :meth:`axes` gives for these points, where it has been computed before.
         """
         size, unused = component_slots(self.settings, n_components)
-        axes = self.axes(points, hidden) if axes is None else axes
+        axes = self.axes(points) if axes is None else axes
         seen = self.data_axes.project(points, axes)
         data = self.read_in(seen)
         components = self.seeds + self.size_embedding(size)[:, None]
-        unused_bias, hidden_bias = mask_bias(unused, data.dtype), mask_bias(hidden, data.dtype)
+        bias = mask_bias(unused, data.dtype)
         tokens = []
         for block, (norm, gather) in enumerate(zip(self.data_norms, self.gathers, strict=True)):
             normed = norm(data)
-            components = gather(components, normed, unused_bias, None if hidden is None else hidden_bias[:, 0], seen)
+            components = gather(components, normed, bias, seen)
             tokens.append(components)
             if block < len(self.scatters):
-                data, components = self.scatters[block](data, normed, components, unused_bias, hidden)
+                data, components = self.scatters[block](data, normed, components, bias)
         return self.data_axes.restore(self.read_out(torch.stack(tokens), unused), axes).split()
 
 
@@ -96,16 +102,13 @@ class GatherBlock(nn.Module):
         self.component_norm = nn.LayerNorm(width)
         self.component_mlp = MLP(width, F.relu)
 
-    def forward(
-        self, components: Tensor, data: Tensor, unused: Tensor, hidden: Tensor | None, seen: Tensor | None = None
-    ) -> Tensor:
-        read, spread = self.gather(self.gather_norm(components), data, hidden)
+    def forward(self, components: Tensor, data: Tensor, unused: Tensor, seen: Tensor | None = None) -> Tensor:
+        read, spread = self.gather(self.gather_norm(components), data)
         components = components + read
         if self.moments is not None:
             components = components + self.moments(spread, seen)
-        normed = self.mix_norm(components)
-        components = components + self.mix(normed, normed, unused)
-        return components + self.component_mlp(self.component_norm(components))
+        norms = (self.mix_norm, self.component_norm)
+        return self_attention_block(components, norms, self.mix, self.component_mlp, unused)
 
 
 class ScatterBlock(nn.Module):
@@ -121,19 +124,12 @@ class ScatterBlock(nn.Module):
         # The points are many: a wider one costs time and learns no more.
         self.data_mlp = MLP(width, F.relu, expansion=1)
 
-    def forward(
-        self, data: Tensor, normed: Tensor, components: Tensor, unused: Tensor, hidden: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, data: Tensor, normed: Tensor, components: Tensor, unused: Tensor) -> tuple[Tensor, Tensor]:
         """Both kinds of tokens after the block.
 
-        Parameters
-        ----------
-        data, normed : Tensors (B, N, D), the data tokens and what they show of themselves.
-        components : Tensor (B, K, D).
-        unused : Tensor (B, 1, 1, K), a bias that hides unused components.
-        hidden : bool Tensor (B, N), True at padding; None where all points are real.
+        ``normed`` is what data tokens show of themselves, ``unused`` (B, 1, 1, K) a bias that hides unused components.
         """
-        read, share = self.scatter(normed, self.scatter_norm(components), unused.permute(0, 3, 1, 2), hidden)
+        read, share = self.scatter(normed, self.scatter_norm(components), unused.permute(0, 3, 1, 2))
         data = data + read
         return data + self.data_mlp(self.data_norm(data)), components + self.count(share)
 

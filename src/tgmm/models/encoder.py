@@ -2,21 +2,28 @@
 
 ``causal`` GPT-2 blocks with learnt positions ("gpt2") are what the authors' code trains; without either the same blocks
 form a set encoder ("set-encoder"), whose estimate does not depend on the order of the points. The Mamba2 networks put
-other blocks between the same read-in and read-out.
+other blocks between the same read-in and read-out: selective state spaces (Dao and Gu 2024), with the mixer of Hugging
+Face's transformers, plain PyTorch or the kernels of mamba-ssm and causal-conv1d where these are installed. A Mamba2
+mixer reads a sequence from one end, so these estimates depend on the order of the points. "mamba2-causal" runs every
+block in one direction, as the paper does; "mamba2" runs half of each block's heads, and of their groups, from the other
+end, so that every token can see all points at the same number of parameters and operations.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import math
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tgmm.errors import UserError
-from tgmm.models.attention import MASKED, MLP, Attention, mask_bias
-from tgmm.models.estimate import LogEstimate, component_slots
-from tgmm.models.settings import NetworkSettings
+from tgmm.mixture import LogEstimate
+from tgmm.models.attention import MASKED, MLP, Attention, component_slots, self_attention_block
+from tgmm.models.settings import Mamba2CausalNetwork, Mamba2Network, NetworkSettings
 
 INITIAL_STD = 0.02
 
@@ -46,34 +53,24 @@ class PooledNetwork(nn.Module):
         """Set the initial weights of all but the read-out."""
         raise NotImplementedError
 
-    def backbone(self, tokens: Tensor, hidden: Tensor | None) -> Tensor:
-        """The tokens (B, N, D) after the last block; ``hidden`` (B, N) is True at padding."""
+    def backbone(self, tokens: Tensor) -> Tensor:
+        """The tokens (B, N, D) after the last block."""
         raise NotImplementedError
 
-    def encode(self, points: Tensor, size: Tensor, hidden: Tensor | None) -> Tensor:
+    def encode(self, points: Tensor, size: Tensor) -> Tensor:
         """The tokens that are read out, (B, N, D)."""
         embedded = self.size_embedding(size)[:, None].expand(-1, points.shape[1], -1)
         tokens = self.read_in(torch.cat([points, embedded], dim=-1))
-        return self.final_norm(self.backbone(tokens, hidden))
+        return self.final_norm(self.backbone(tokens))
 
     def axes(self, points: Tensor, hidden: Tensor | None = None) -> None:
         """None: this network sees the coordinates as they are."""
 
-    def forward(
-        self, points: Tensor, n_components: Tensor, hidden: Tensor | None = None, axes: None = None
-    ) -> list[LogEstimate]:
-        """Estimates of a batch of tasks; a list of one, as this network reads out once.
-
-        Parameters
-        ----------
-        points : Tensor (B, N, d).
-        n_components : Tensor (B,) of int64.
-        hidden : bool Tensor (B, N), True at padding; None where all points are real.
-        axes : what :meth:`axes` gives, for a common interface.
-        """
+    def forward(self, points: Tensor, n_components: Tensor, axes: None = None) -> list[LogEstimate]:
+        """Estimates of tasks (B, N, d) with K (B,); a list of one, as this network reads out once."""
         # Every served K has its own embedding and read-out, found by its position among them.
         size, unused = component_slots(self.settings, n_components)
-        return [self.read_out(self.encode(points, size, hidden), size, unused, hidden)]
+        return [self.read_out(self.encode(points, size), size, unused)]
 
 
 class EncoderNetwork(PooledNetwork):
@@ -93,15 +90,13 @@ class EncoderNetwork(PooledNetwork):
             for projection in (block.attention.output, block.mlp.contract):
                 nn.init.normal_(projection.weight, std=INITIAL_STD / math.sqrt(2 * len(self.blocks)))
 
-    def backbone(self, tokens: Tensor, hidden: Tensor | None) -> Tensor:
-        count = tokens.shape[1]
-        bias = mask_bias(hidden, tokens.dtype)
+    def backbone(self, tokens: Tensor) -> Tensor:
+        count, bias = tokens.shape[1], None
         if self.position is not None:
             if count > self.settings.positions:
                 raise UserError(f"this network has {self.settings.positions} positions; got N={count} points")
             tokens = tokens + self.position.weight[:count]
-            causal = torch.full((count, count), MASKED, dtype=tokens.dtype, device=tokens.device).triu(1)
-            bias = causal if bias is None else bias + causal
+            bias = torch.full((count, count), MASKED, dtype=tokens.dtype, device=tokens.device).triu(1)
         for block in self.blocks:
             tokens = block(tokens, bias)
         return tokens
@@ -118,9 +113,7 @@ class EncoderBlock(nn.Module):
         self.mlp = MLP(width, gpt2_gelu)
 
     def forward(self, tokens: Tensor, bias: Tensor | None) -> Tensor:
-        normed = self.attention_norm(tokens)
-        tokens = tokens + self.attention(normed, normed, bias)
-        return tokens + self.mlp(self.mlp_norm(tokens))
+        return self_attention_block(tokens, (self.attention_norm, self.mlp_norm), self.attention, self.mlp, bias)
 
 
 class AttentivePooling(nn.Module):
@@ -141,14 +134,12 @@ class AttentivePooling(nn.Module):
         self.key = nn.Parameter(torch.randn(sizes, width, width) / math.sqrt(width))
         self.value = nn.Parameter(torch.randn(sizes, width, rows) / math.sqrt(width))
 
-    def forward(self, tokens: Tensor, size: Tensor, unused: Tensor, hidden: Tensor | None) -> LogEstimate:
+    def forward(self, tokens: Tensor, size: Tensor, unused: Tensor) -> LogEstimate:
         with torch.autocast(tokens.device.type, enabled=False):  # in bfloat16, a mean of 4 comes in steps of 0.03
-            return self._pool(tokens.to(self.query.dtype), size, unused, hidden)
+            return self._pool(tokens.to(self.query.dtype), size, unused)
 
-    def _pool(self, tokens: Tensor, size: Tensor, unused: Tensor, hidden: Tensor | None) -> LogEstimate:
+    def _pool(self, tokens: Tensor, size: Tensor, unused: Tensor) -> LogEstimate:
         scores = (tokens @ self.key[size]) @ self.query[size]  # (B, N, K)
-        if hidden is not None:
-            scores = scores.masked_fill(hidden[..., None], MASKED)
         pooled = scores.softmax(1).mT @ (tokens @ self.value[size])  # (B, K, rows): the transpose of the paper's O
         logits, means, scales = pooled.split_with_sizes(
             [self.largest, self.dimension, pooled.shape[-1] - self.largest - self.dimension], dim=-1
@@ -173,3 +164,86 @@ def initialise_normal(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=INITIAL_STD)
     if isinstance(module, nn.Linear):
         nn.init.zeros_(module.bias)
+
+
+# --- Mamba2 in place of attention and MLP ------------------------------------------------------------------------
+
+
+# Points that the scan takes at a time; any number gives the same result, this one is the fastest on a CPU.
+CHUNK_SIZE = 32
+
+
+class MambaBlock(nn.Module):
+    """A pre-norm block: the mixers of all directions read the same tokens and add to the stream."""
+
+    def __init__(self, settings: Mamba2Network | Mamba2CausalNetwork):
+        super().__init__()
+        self.norm = nn.LayerNorm(settings.width)
+        self.mixers = nn.ModuleList(build_mixer(settings) for _ in range(settings.DIRECTIONS))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (B, N, D); the second direction reads them from the other end."""
+        normed = self.norm(tokens)
+        forward, *backward = self.mixers
+        tokens = tokens + forward(normed)
+        for mixer in backward:
+            tokens = tokens + mixer(normed.flip(1)).flip(1)
+        return tokens
+
+
+class MambaNetwork(PooledNetwork):
+    """The paper's network with Mamba2 blocks, in one direction or in both."""
+
+    def build_backbone(self) -> None:
+        self.blocks = nn.ModuleList(MambaBlock(self.settings) for _ in range(self.settings.blocks))
+
+    def initialise(self) -> None:
+        """Mamba2's own for the mixers, their outputs smaller by the root of how many add to the stream."""
+        for module in (self.size_embedding, self.read_in):
+            initialise_normal(module)
+        mixers = [mixer for block in self.blocks for mixer in block.mixers]
+        with torch.no_grad():
+            for mixer in mixers:
+                mixer.out_proj.weight /= math.sqrt(len(mixers))
+
+    def backbone(self, tokens: Tensor) -> Tensor:
+        if tokens.device.type == "cpu" and kernels_installed():
+            raise UserError("mamba-ssm or causal-conv1d is installed, which runs Mamba2 on CUDA alone; got the CPU")
+        for block in self.blocks:
+            tokens = block(tokens)
+        return tokens
+
+
+def build_mixer(settings: Mamba2Network | Mamba2CausalNetwork) -> nn.Module:
+    """transformers' Mamba2 mixer (B, N, D) -> (B, N, D), with the heads and groups of one direction."""
+    configuration, mixer = _mamba2_classes()
+    heads, expand = settings.heads // settings.DIRECTIONS, settings.expand // settings.DIRECTIONS
+    sizes = configuration(
+        hidden_size=settings.width,
+        num_heads=heads,
+        head_dim=expand * settings.width // heads,
+        state_size=settings.state,
+        n_groups=settings.groups // settings.DIRECTIONS,
+        expand=expand,
+        chunk_size=CHUNK_SIZE,
+        num_hidden_layers=1,
+    )
+    return mixer(sizes, layer_idx=0)
+
+
+@cache
+def _mamba2_classes() -> tuple[type, type]:
+    """Mamba2's configuration and mixer, imported when first used because that takes seconds."""
+    from transformers.models.mamba2.configuration_mamba2 import Mamba2Config
+    from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
+
+    # Each function warns that it runs as plain PyTorch, which is what is wanted here.
+    logger = logging.getLogger("transformers.integrations.hub_kernels")
+    logger.addFilter(lambda record: "reference PyTorch implementation" not in record.getMessage())
+    return Mamba2Config, Mamba2Mixer
+
+
+@cache
+def kernels_installed() -> bool:
+    """Whether transformers finds kernels, which it then uses on every device."""
+    return any(importlib.util.find_spec(package) is not None for package in ("mamba_ssm", "causal_conv1d"))

@@ -7,15 +7,19 @@ torch before a network is built.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from tgmm.errors import unknown_name
+from tgmm.errors import refuse_unknown
 from tgmm.settings import Settings
 
 if TYPE_CHECKING:
     from torch import nn
+
+LOSSES = ("matched", "sorted", "likelihood", "both")
+
 
 Positive = Annotated[int, Field(ge=1, le=10_000)]
 # Settings of networks that have left, at the values at which they did nothing: records of earlier versions have them.
@@ -115,9 +119,13 @@ class AssignmentSettings(NetworkSize):
 
 
 class NetworkSettings(NetworkSize):
-    """A network: its size, and the tasks that it serves. ``SIZE`` is the class of the former, which a scale sets."""
+    """A network: its size, and the tasks that it serves.
+
+    ``SIZE`` is the class of the former, which a scale sets, ``NETWORK`` the module and class that builds it.
+    """
 
     SIZE: ClassVar[type[NetworkSize]] = NetworkSize
+    NETWORK: ClassVar[str]
 
     kind: str
     dimension: Positive = Field(description="d of the points.")
@@ -142,7 +150,8 @@ class NetworkSettings(NetworkSize):
 
     def build(self) -> nn.Module:
         """A freshly initialised network; torch's global seed decides its weights."""
-        raise NotImplementedError
+        module, name = self.NETWORK.split(":")
+        return getattr(import_module(module), name)(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain values, as a record holds them."""
@@ -159,8 +168,7 @@ class NetworkSettings(NetworkSize):
         UserError : one line with the key and what would be right.
         """
         kind = values.get("kind") if isinstance(values, Mapping) else None
-        if str(kind) not in NETWORK_KINDS:
-            raise unknown_name("network kind", kind, NETWORK_KINDS)
+        refuse_unknown("network kind", kind, NETWORK_KINDS)
         return NETWORK_KINDS[kind].read(without_removed(values))
 
 
@@ -168,6 +176,7 @@ class ComponentsNetwork(NetworkSettings, ComponentsSize):
     """The default network: component tokens beside the data tokens."""
 
     SIZE: ClassVar[type[NetworkSize]] = ComponentsSize
+    NETWORK: ClassVar[str] = "tgmm.models.components:ComponentNetwork"
     kind: Literal["components"] = "components"
 
     @model_validator(mode="after")
@@ -176,54 +185,37 @@ class ComponentsNetwork(NetworkSettings, ComponentsSize):
             raise ValueError(f"network axes must be 0 or at least K = {self.largest} (got {self.axes})")
         return self
 
-    def build(self) -> nn.Module:
-        from tgmm.models.components import ComponentNetwork
-
-        return ComponentNetwork(self)
-
 
 class SetEncoderNetwork(NetworkSettings):
     """The paper's network without order: bidirectional blocks and no positions."""
 
+    NETWORK: ClassVar[str] = "tgmm.models.encoder:EncoderNetwork"
     kind: Literal["set-encoder"] = "set-encoder"
-
-    def build(self) -> nn.Module:
-        from tgmm.models.encoder import EncoderNetwork
-
-        return EncoderNetwork(self)
 
 
 class GPT2Network(NetworkSettings, GPT2Size):
     """The paper's network: causal GPT-2 blocks and learnt positions."""
 
     SIZE: ClassVar[type[NetworkSize]] = GPT2Size
+    NETWORK: ClassVar[str] = "tgmm.models.encoder:EncoderNetwork"
     kind: Literal["gpt2"] = "gpt2"
-
-    def build(self) -> nn.Module:
-        from tgmm.models.encoder import EncoderNetwork
-
-        return EncoderNetwork(self)
 
 
 class Mamba2CausalNetwork(NetworkSettings, Mamba2Size):
     """Mamba2 blocks in one direction, as the paper has them."""
 
     SIZE: ClassVar[type[NetworkSize]] = Mamba2Size
+    NETWORK: ClassVar[str] = "tgmm.models.encoder:MambaNetwork"
     PRODUCTS: ClassVar[float] = 48.0
     DIRECTIONS: ClassVar[int] = 1
-
     kind: Literal["mamba2-causal"] = "mamba2-causal"
-
-    def build(self) -> nn.Module:
-        from tgmm.models.mamba import MambaNetwork
-
-        return MambaNetwork(self)
 
 
 class Mamba2Network(NetworkSettings, Mamba2Size):
     """Mamba2 blocks of which half the heads and groups read from the other end."""
 
     SIZE: ClassVar[type[NetworkSize]] = Mamba2Size
+    NETWORK: ClassVar[str] = "tgmm.models.encoder:MambaNetwork"
     DIRECTIONS: ClassVar[int] = 2
 
     kind: Literal["mamba2"] = "mamba2"
@@ -234,11 +226,6 @@ class Mamba2Network(NetworkSettings, Mamba2Size):
             if getattr(self, name) % self.DIRECTIONS:
                 raise ValueError(f"network {name} {getattr(self, name)} is odd: 'mamba2' gives half to each direction")
         return self
-
-    def build(self) -> nn.Module:
-        from tgmm.models.mamba import MambaNetwork
-
-        return MambaNetwork(self)
 
 
 AnyNetwork = Annotated[

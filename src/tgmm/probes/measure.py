@@ -1,7 +1,7 @@
 """Measures how far a trained component-token network does what EM does; the figure only reads this table.
 
-Columns of the table, one row a quantity, variant, reference, block, head and K: ``COLUMNS``. ``mean`` and ``median``
-are over tasks, ``low`` and ``high`` a 95 % bootstrap interval of the mean.
+Columns of the table, one row a quantity, variant, reference, block, head and K: ``PROBE_COLUMNS``. ``mean`` and
+``median`` are over tasks, ``low`` and ``high`` a 95 % bootstrap interval of the mean.
 
 ==================== ============================== ============================== ==================================
 quantity             variant                        reference                      layer
@@ -43,20 +43,22 @@ import numpy as np
 import pandas as pd
 import torch
 from pydantic import Field
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from tgmm.bootstrap import MOST_RESAMPLES, bootstrap_interval
+from tgmm.aggregate import bootstrap_interval
+from tgmm.columns import PICTURE_COLUMNS, PROBE_COLUMNS, PROBE_LABELS
+from tgmm.errors import UserError
 from tgmm.methods.em import EMSettings, estimate_em, run_em_steps
 from tgmm.metrics import l2_error, mean_error, weight_error
 from tgmm.mixture import Mixture, responsibilities
 from tgmm.probes.trace import FIT, TEST, TracedTasks, load_networks, trace_tasks
-from tgmm.settings import FamilyName, Name, Seed, Settings, several
-from tgmm.tasks.feasible import MOST_COMPONENTS
+from tgmm.settings import MOST_RESAMPLES, FamilyName, Name, Seed, Settings, several
 from tgmm.tasks.sampler import COVARIANCES
+from tgmm.tasks.shifts import MOST_COMPONENTS
 
-LABELS = ("quantity", "variant", "reference", "layer", "head", "best", "K")
-STATISTICS = ("mean", "median", "low", "high", "n_tasks")
-COLUMNS = ("scale", "family", "covariance", "d", "N", "seed", *LABELS, *STATISTICS)
 PENALTIES = tuple(10.0**power for power in range(-6, 2))  # of the mean squared error of standardised features
 VALIDATION_SHARE = 0.25
 DEFAULT_COMPONENTS = 3  # K of the picture
@@ -89,7 +91,7 @@ def measure_probes(model: Path, settings: dict[str, Any]) -> tuple[pd.DataFrame,
 
     Returns
     -------
-    table : DataFrame with ``COLUMNS``.
+    table : DataFrame with ``PROBE_COLUMNS``.
     tests : the trained network's passes over the test tasks, for the picture.
     """
     settings = ProbeSettings.read(settings, "settings of tgmm probe").plain()
@@ -218,14 +220,14 @@ def _weights(part: TracedTasks) -> Tensor:
 
 
 def _table(rows: list[Row], settings: dict[str, Any]) -> pd.DataFrame:
-    labels = pd.DataFrame([{name: row.get(name) for name in LABELS} for row in rows])
+    labels = pd.DataFrame([{name: row.get(name) for name in PROBE_LABELS} for row in rows])
     labels = labels.fillna({"reference": "", "head": -1, "best": False}).astype({"head": int, "best": bool})
     statistics = pd.DataFrame([_statistics(row["values"].numpy(), settings) for row in rows])
     common = {
         "scale": settings.get("scale", ""), "family": settings["family"], "covariance": settings["covariance"],
         "d": settings["dimension"], "N": settings["longest"], "seed": settings["seed"],
     }  # fmt: skip
-    return pd.concat([labels, statistics], axis=1).assign(**common)[list(COLUMNS)]
+    return pd.concat([labels, statistics], axis=1).assign(**common)[list(PROBE_COLUMNS)]
 
 
 def _statistics(values: np.ndarray, settings: dict[str, Any]) -> Row:
@@ -240,25 +242,15 @@ def _statistics(values: np.ndarray, settings: dict[str, Any]) -> Row:
 
 @dataclass(frozen=True)
 class LinearProbe:
-    """An affine map from features to targets.
+    """An affine map from features to targets, and the penalty that it was fitted with."""
 
-    Attributes
-    ----------
-    centre, scale : Tensors (F,), by which features are standardised.
-    coefficients : Tensor (F, T).
-    intercept : Tensor (T,).
-    penalty : the penalty that was chosen.
-    """
-
-    centre: Tensor
-    scale: Tensor
-    coefficients: Tensor
-    intercept: Tensor
+    model: Pipeline
     penalty: float
 
     def __call__(self, features: Tensor) -> Tensor:
-        """Predictions (..., T) from features (..., F)."""
-        return (features.double() - self.centre) / self.scale @ self.coefficients + self.intercept
+        """Predictions (B, K, T) from features (B, K, F)."""
+        predicted = torch.from_numpy(self.model.predict(features.flatten(0, 1).double().numpy()))
+        return predicted.reshape(*features.shape[:2], -1)
 
 
 def fit_probe(features: Tensor, targets: Tensor) -> LinearProbe:
@@ -270,27 +262,17 @@ def fit_probe(features: Tensor, targets: Tensor) -> LinearProbe:
     targets : Tensor (B, K, T).
     """
     split = round(len(features) * (1.0 - VALIDATION_SHARE))
-    held, true = features[split:].flatten(0, 1), targets[split:].flatten(0, 1)
-    probes = [fit_ridge(features[:split].flatten(0, 1), targets[:split].flatten(0, 1), size) for size in PENALTIES]
-    best = min(probes, key=lambda probe: (probe(held) - true).square().mean().item())
-    return fit_ridge(features.flatten(0, 1), targets.flatten(0, 1), best.penalty)
+    probes = [fit_ridge(features[:split], targets[:split], penalty) for penalty in PENALTIES]
+    best = min(probes, key=lambda probe: (probe(features[split:]) - targets[split:]).square().mean().item())
+    return fit_ridge(features, targets, best.penalty)
 
 
 def fit_ridge(features: Tensor, targets: Tensor, penalty: float) -> LinearProbe:
-    """Minimise the mean squared error plus ``penalty`` times the squared coefficients of standardised features.
-
-    Parameters
-    ----------
-    features : Tensor (n, F).
-    targets : Tensor (n, T).
-    """
-    features, targets = features.double(), targets.double()
-    centre, scale = features.mean(0), features.std(0).clamp_min(1e-12)
-    standard, intercept = (features - centre) / scale, targets.mean(0)
-    gram = standard.mT @ standard / len(standard)
-    gram.diagonal().add_(penalty)
-    coefficients = torch.linalg.solve(gram, standard.mT @ (targets - intercept) / len(standard))
-    return LinearProbe(centre, scale, coefficients, intercept, penalty)
+    """Minimise the mean squared error plus ``penalty`` times the squared coefficients of features of unit variance."""
+    features, targets = (part.flatten(0, 1).double().numpy() for part in (features, targets))
+    count = len(features)
+    alpha = penalty * count * count / (count - 1)  # scikit-learn sums errors, and its unit variance is the biased one
+    return LinearProbe(make_pipeline(StandardScaler(), Ridge(alpha)).fit(features, targets), penalty)
 
 
 # --- quantities, each a number a task ---------------------------------------------------------------------------------
@@ -340,3 +322,73 @@ def without(vectors: Tensor, direction: Tensor) -> Tensor:
     """The part (B, P) of each task's vector that is orthogonal to a direction (B, P)."""
     unit = torch.nn.functional.normalize(direction, dim=1, eps=1e-12)
     return vectors - (vectors * unit).sum(1, keepdim=True) * unit
+
+
+# --- one task for a picture --------------------------------------------------------------------------------------
+
+
+def picture_table(tests: list[TracedTasks], table: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:
+    """The picture's numbers, for tasks in two dimensions.
+
+    The task is not picked for its looks: of the test tasks with K = ``settings["picture_components"]`` it is the one
+    whose final error is the median. The head is the best of the last attention of points over components, as chosen
+    for the table.
+
+    Parameters
+    ----------
+    tests : the trained network's passes, and
+    table : the measurements, both from :func:`tgmm.probes.measure.measure_probes`.
+    settings : the same settings.
+    """
+    n_components = settings.get("picture_components", DEFAULT_COMPONENTS)
+    found = [test for test in tests if test.n_components == n_components]
+    if settings["dimension"] != 2 or not found:
+        raise UserError(f"a picture needs tasks with d = 2 and K = {n_components}")
+    test = found[0]
+    errors = l2_error(test.estimates[-1], test.truth)
+    task = errors.argsort()[len(errors) // 2].item()
+    block, head = best_scatter_head(table)
+    path = em_path(test.estimates[0][[task]], test.points[[task]], settings["em_steps"])
+    rows = _point_rows(test, task, test.trace.scatter[block - 1][task, head])
+    rows += _mean_rows("truth", [test.truth[[task]]], first=0)
+    rows += _mean_rows("network", [estimate[[task]] for estimate in test.estimates], first=1)
+    rows += _mean_rows("em", path, first=0)
+    common = {
+        "scale": settings.get("scale", ""), "family": settings["family"], "seed": settings["seed"], "d": 2,
+        "K": n_components, "N": settings["longest"], "task_id": task, "l2_error": errors[task].item(),
+        "block": block, "head": head,
+    }  # fmt: skip
+    return pd.DataFrame(rows).assign(**common).reindex(columns=list(PICTURE_COLUMNS))
+
+
+def best_scatter_head(table: pd.DataFrame) -> tuple[int, int]:
+    """The last block in which points attend to components, and its head nearest to the read-out's responsibilities."""
+    rows = table[(table["quantity"] == "scatter_correlation") & (table["reference"] == "own") & table["best"]]
+    rows = rows[rows["variant"] == "trained"]
+    if rows.empty:
+        raise UserError("a picture needs a network of at least two blocks")
+    last = rows[rows["layer"] == rows["layer"].max()].iloc[0]
+    return int(last["layer"]), int(last["head"])
+
+
+def _point_rows(test: TracedTasks, task: int, attention: Tensor) -> list[dict]:
+    """Rows of the task's points; ``attention`` is (K, N)."""
+    shares = responsibilities(test.truth[[task]], test.points[[task]].double())[0]
+    return [
+        {
+            "part": "point", "item": item, "component": component, "x": point[0], "y": point[1],
+            "responsibility": shares[component, item].item(), "attention": attention[component, item].item(),
+        }
+        for item, point in enumerate(test.points[task].tolist())
+        for component in range(test.n_components)
+    ]  # fmt: skip
+
+
+def _mean_rows(part: str, path: list[Mixture], first: int) -> list[dict]:
+    """Rows of the means along a path of mixtures of one task."""
+    means = torch.stack([mixture.means[0] for mixture in path]).tolist()
+    return [
+        {"part": part, "item": item, "component": component, "x": x, "y": y}
+        for item, step in enumerate(means, start=first)
+        for component, (x, y) in enumerate(step)
+    ]

@@ -58,8 +58,7 @@ def trace_network(network: nn.Module, points: Tensor, n_components: int) -> Trac
 
     Raises
     ------
-    UserError
-        For a network without component tokens.
+    UserError : for a network without component tokens.
     """
     if network.settings.kind != "components":
         raise UserError(f"probes need a network of kind 'components'; this one is '{network.settings.kind}'")
@@ -100,7 +99,7 @@ def _recording(network: nn.Module) -> Iterator[tuple[list[Tensor], list[Tensor],
 
 
 def _record_attention(attention: CrossAttention, into: list[Tensor]):
-    return attention.register_forward_pre_hook(lambda module, inputs: into.append(module.probabilities(*inputs[:3])))
+    return attention.register_forward_pre_hook(lambda module, inputs: into.append(module.probabilities(*inputs)))
 
 
 def _join(traces: list[Trace]) -> Trace:

@@ -37,7 +37,7 @@ from tgmm.tables.evidence import (
 )
 from tgmm.tables.render import Cell as Entry
 from tgmm.tables.render import WideTable
-from tgmm.train.history import still_learning
+from tgmm.train.status import still_learning
 
 PUBLISHED = "reference"  # the paper's own recipe, which every claim is asked of
 ONE_START, TEN_STARTS = "em", "em-restarts"

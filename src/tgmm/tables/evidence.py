@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from tgmm.columns import ROLES, SAMPLE_MEAN, TASKSET_ROLES, over, over_seeds
-from tgmm.errors import UserError, unknown_name
+from tgmm.columns import SAMPLE_MEAN, TASKSET_ROLES, over, over_seeds
+from tgmm.errors import UserError
 from tgmm.figures.style import method_style
 from tgmm.tables.render import write_number
 
@@ -192,12 +192,12 @@ class Scores:
     """
 
     def __init__(self, summary: pd.DataFrame, settings: dict, learning: Mapping[str, bool], metric: str = "l2_error"):
-        self.metric, self.recipes, self._of_family = metric, _recipes(settings), learning
+        self.metric, self.recipes, self._of_family = metric, settings["recipes"], learning
         self.trainings = {names[0]: names for named in self.recipes.values() for names in named.values() if names}
-        names = TASKSET_ROLES | _roles(settings, "tasksets")
+        names = TASKSET_ROLES | settings.get("tasksets", {})
         if "backbone" not in settings.get("tasksets", {}):
             names["backbone"] = names["effectiveness"]
-        dimensions = _roles(settings, "required_d")
+        dimensions = settings.get("required_d", {})
         wanted = summary["metric"].str.startswith((f"{metric} ", f"{metric},")) | summary["metric"].isin(
             [metric, over("l2_error", SAMPLE_MEAN)]
         )
@@ -232,11 +232,11 @@ class Scores:
         mean = Interval(math.inf, math.inf, math.inf) if row["n_failed"] == row["n_tasks"] else _interval(pooled)
         return None if math.isnan(mean.value) else Score(mean, row["failure_share"], row["family"])
 
-    def ratio(self, role: str, method: str, baseline: str, cell: Cell, metric: str | None = None) -> Interval:
+    def ratio(self, role: str, method: str, baseline: str, cell: Cell) -> Interval:
         """The ratio of two methods' means on the same tasks; both must have a score there."""
         if method == baseline:
             return Interval(1.0, 1.0, 1.0)
-        row = self._rows[role].get((method, over(metric or self.metric, baseline), *cell))
+        row = self._rows[role].get((method, over(self.metric, baseline), *cell))
         if row is None:
             raise UserError(
                 f"the summary has no comparison of '{method}' with '{baseline}' at d={cell.d}, K={cell.K}: aggregate"
@@ -322,32 +322,13 @@ def _interval(row: dict) -> Interval:
 
 def _index(rows: pd.DataFrame) -> dict[tuple, dict]:
     """(method, metric, d, K, N, shift_value) -> row."""
-    key = ["method", "metric", *AXES]
-    repeated = rows[rows.duplicated(key)]
-    if len(repeated):
-        row = repeated.iloc[0]
-        raise UserError(f"the summary has several rows for method '{row['method']}' at d={row['d']}, K={row['K']}")
-    return {tuple(row[name] for name in key): row for row in rows.to_dict("records")}
-
-
-def _roles(settings: dict, key: str) -> dict:
-    """A setting that is a mapping from roles; another role is refused with the nearest one."""
-    values = settings.get(key, {})
-    if not isinstance(values, dict):
-        raise UserError(f"'{key}' of a claims table must map {', '.join(TASKSET_ROLES)} to values, not {values!r}")
-    for role in values:
-        if role not in TASKSET_ROLES:
-            raise unknown_name(f"key of '{key}'", role, TASKSET_ROLES)
-    return values
-
-
-def _recipes(settings: dict) -> dict[str, dict[str, list[str]]]:
-    """The recipes by role of the network; another role is refused with the nearest one."""
-    recipes = settings["recipes"]
-    for role in recipes:
-        if role not in ROLES:
-            raise unknown_name("key of 'recipes'", role, ROLES)
-    return recipes
+    columns = {name: rows[name].tolist() for name in COLUMNS}
+    records = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    index: dict[tuple, dict] = {}
+    for row in records:
+        if row is not index.setdefault(tuple(row[name] for name in ("method", "metric", *AXES)), row):
+            raise UserError(f"the summary has several rows for method '{row['method']}' at d={row['d']}, K={row['K']}")
+    return index
 
 
 # --- numbers in words ----------------------------------------------------------------------------------------------
@@ -357,20 +338,18 @@ def write_ratios(ratios: Iterable[Interval], baseline: str) -> str:
     """The range of ratios to a baseline."""
     values = [ratio.value for ratio in ratios if math.isfinite(ratio.value)]
     name = method_style(baseline).short
-    return f"{_range(values)} times {name}" if values else f"no ratio to {name}"
+    return f"{write_range(values, '')} times {name}" if values else f"no ratio to {name}"
 
 
 def write_errors(scores: Iterable[Score | None]) -> str:
     """The smallest and the largest mean error."""
     means = [score.mean.value for score in scores if score is not None]
-    return f"mean errors {_range(means)}" if means else "not run"
+    return f"mean errors {write_range(means, '')}" if means else "not run"
 
 
 def write_range(values: list[float], nothing: str) -> str:
     """The smallest and the largest of some numbers, or what stands for none."""
-    return _range(values) if values else nothing
-
-
-def _range(values: list[float]) -> str:
+    if not values:
+        return nothing
     low, high = write_number(min(values)), write_number(max(values))
     return low if low == high else f"{low} to {high}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from tgmm.ablation.compare import COLUMNS, COMPARED, compare
+from tgmm.ablation import COLUMNS, COMPARED, compare
 from tgmm.columns import reads
 from tgmm.config import BASELINE
 from tgmm.tables.render import Cell, WideTable, write_number, write_percent

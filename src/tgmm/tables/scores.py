@@ -5,11 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from tgmm.columns import reads
-from tgmm.errors import UserError
 from tgmm.figures.data import FAILED, GAP, OK, failure_reasons, provenance, select_summary
-from tgmm.figures.labels import SHIFT_TEXTS, metric_text
-from tgmm.figures.labels import write_number as write_value
-from tgmm.figures.style import is_floor, method_style
+from tgmm.figures.style import SHIFT_TEXTS, is_floor, method_style, metric_text
+from tgmm.figures.style import write_number as write_value
 from tgmm.tables.render import Cell, WideTable, write_number, write_percent
 
 # The columns that name a cell, and their heads, in the order of a wide table's heads.
@@ -77,22 +75,9 @@ def _shift_name(kind: str) -> str:
 
 
 TABLE_COLUMNS = [
-    "d",
-    "K",
-    "N",
-    "shift",
-    "shift_value",
-    "method",
-    "label",
-    "short",
-    "metric",
-    "status",
-    "mean",
-    "low",
-    "high",
-    "median",
-]
-TABLE_COLUMNS += ["n_tasks", "n_failed", "failure_share", "failure_reason"]
+    "d", "K", "N", "shift", "shift_value", "method", "label", "short", "metric", "status", "mean", "low", "high",
+    "median", "n_tasks", "n_failed", "failure_share", "failure_reason",
+]  # fmt: skip
 
 
 @reads(written=TABLE_COLUMNS)
@@ -164,33 +149,12 @@ def caption_score(settings: dict) -> str:
 FULL_COLUMNS = list(TABLE_COLUMNS)
 FULL_COLUMNS.insert(FULL_COLUMNS.index("median") + 1, "quantile_90")
 FULL_KEY = ["d", "K", "N", "shift", "shift_value", "method", "metric"]
-# Heads short enough for a dozen columns; a metric without one is headed by its name in words.
-METRIC_HEADS = {
-    "l2_error": "ℓ2-error",
-    "l2_error_reference": "ℓ2-error, reference",
-    "mean_error": "means",
-    "weight_error": "weights",
-    "scale_error": "scales",
-    "weight_cross_entropy": "cross-entropy",
-    "accuracy": "accuracy",
-    "log_likelihood": "log-likelihood",
-    "log_likelihood_heldout": "held out",
-    "log_likelihood_reference": "log-likelihood, reference",
-    "log_likelihood_deficit": "below oracle",
-    "log_likelihood_heldout_deficit": "held out, below oracle",
-    "dropped_reference": "dropped, reference",
-    "seconds": "seconds",
-    "iterations": "iterations",
-}
 
 
 @reads(written=FULL_COLUMNS)
 def full_rows(summary: pd.DataFrame, settings: dict) -> pd.DataFrame:
     """One row a cell, method and metric; what has no value has a row whose status says why."""
-    metrics = settings["metrics"]
-    if not isinstance(metrics, list | tuple) or not metrics:
-        raise UserError(f"artefact '{settings.get('id', '')}': 'metrics' must be a list of metrics, not {metrics!r}")
-    parts = [taskset_cells(summary, settings | {"metric": metric}) for metric in dict.fromkeys(metrics)]
+    parts = [taskset_cells(summary, settings | {"metric": metric}) for metric in dict.fromkeys(settings["metrics"])]
     rows = pd.concat(parts, ignore_index=True)
     shown = (summary["taskset"] == settings["taskset"]) & summary["method"].isin(rows["method"])
     quantiles = summary.loc[shown, [*FULL_KEY, "quantile_90"]]
@@ -206,7 +170,7 @@ def full_table(rows: pd.DataFrame, settings: dict) -> WideTable:
         for _, part in rows.groupby([*columns, "method"], sort=False)
     ]
     row_heads = [*(HEADS[column] for column in columns), "method"]
-    heads = [METRIC_HEADS.get(metric) or metric_text(metric).name for metric in metrics]
+    heads = [metric_text(metric).head for metric in metrics]
     return WideTable(
         row_heads,
         [*heads, "failed"],
@@ -231,8 +195,8 @@ def _entries(by_metric: pd.DataFrame, metrics: list[str]) -> list[Cell]:
 
 
 def _full_notes(rows: pd.DataFrame, metrics: list[str]) -> list[str]:
-    names = {METRIC_HEADS[metric]: metric_text(metric).name for metric in metrics if metric in METRIC_HEADS}
-    heads = "; ".join(f"{head}: {name}" for head, name in names.items() if head != name)
+    texts = [metric_text(metric) for metric in metrics]
+    heads = "; ".join(f"{text.head}: {text.name}" for text in texts if text.head != text.name)
     notes = ["Each entry: mean over the tasks that did not fail.", *([f"Columns: {heads}."] if heads else [])]
     if (rows["status"] == FAILED).any():
         notes.append(f"'fails': failed on every task ({failure_reasons(rows)}).")

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from tgmm.counter_random import inverse_normal_cdf, random_normal, random_uniform, random_words, softplus
-from tgmm.errors import UserError, unknown_name
+from tgmm.errors import UserError, refuse_unknown
 from tgmm.mixture import Mixture
-from tgmm.tasks.feasible import COSINE_LIMIT, check_feasible
+from tgmm.tasks.shifts import COSINE_LIMIT, check_feasible
 
 MEAN_RANGE = 5.0
 WEIGHT_RANGE = (0.2, 0.8)
@@ -53,17 +53,13 @@ def sample_mixtures(
     covariance : "isotropic" (unit covariances) or "anisotropic" (diagonal).
     perturbation : standard deviation of normal noise added to the accepted means (the paper's sigma_p); the means and
         the noise of a task are the same for every value of it.
-    filter_again : redraw means and noise until the perturbed means pass the cosine filter too, as the authors' code
-        does.
+    filter_again : redraw until the perturbed means pass the cosine filter too, as the authors' code does.
 
     Raises
     ------
-    UserError
-        For a covariance that is neither, K or d below one, and means that are hardly ever far enough apart in
-        direction (see :func:`tgmm.tasks.feasible.check_feasible`).
+    UserError : for a covariance that is neither, K or d below one, and means that are hardly ever far enough apart.
     """
-    if covariance not in COVARIANCES:
-        raise unknown_name("covariance", covariance, COVARIANCES)
+    refuse_unknown("covariance", covariance, COVARIANCES)
     counts = torch.as_tensor(n_components, device=index.device).expand(index.shape)
     largest = int(counts.max())
     if dimension < 1 or int(counts.min()) < 1:

@@ -11,8 +11,7 @@ from pydantic import Field, model_validator
 
 from tgmm.errors import UserError
 from tgmm.settings import Name, Settings
-from tgmm.tasks.feasible import MOST_COMPONENTS
-from tgmm.tasks.shifts import Shift, ShiftValues
+from tgmm.tasks.shifts import MOST_COMPONENTS, Shift, ShiftValues
 
 # Limits of what is drawn or read, so that a file that lies about its size is refused before memory is taken for it.
 LARGEST_FILE = 1 << 30  # bytes of parameters; the largest of the study have some 40 MB

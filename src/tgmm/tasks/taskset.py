@@ -135,14 +135,7 @@ def hash_tasks(cell: Cell) -> str:
 
 
 def sample_taskset(settings: dict[str, Any]) -> TaskSet:
-    """Draw a task set.
-
-    Parameters
-    ----------
-    settings : "taskset" (its name), "covariance", "dimension", "n_components" (list of K), "n_points" (list of N),
-        "tasks" (number for each K), "heldout_points", "seed" and, where the tasks are shifted, "shifts" (list of a
-        "kind" with its "values").
-    """
+    """Draw a task set from the keys of :class:`TaskSetSettings`."""
     chosen = TaskSetSettings.read(settings, "task-set settings")
     cells = []
     for n_components in chosen.n_components:
@@ -180,8 +173,7 @@ def load_taskset(path: Path, *, check: bool = True) -> TaskSet:
 
     Raises
     ------
-    UserError
-        For a missing or foreign file, and for tasks that do not match their hash.
+    UserError : for a missing or foreign file, and for tasks that do not match their hash.
     """
     header = read_safetensors_header(path)
     try:

@@ -11,6 +11,7 @@ instrument, show by their absence of error that nothing else in the construction
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,10 +27,7 @@ LOGARITHM, LOGIT, SQUARE, RELU = KINDS = ("logarithm", "logit", "square", "relu"
 class Attention(nn.Module):
     """Multi-head attention: sum over heads h of output_h . activation(query_h tokens, key_h tokens) . value_h tokens.
 
-    Parameters
-    ----------
-    n_heads, token_width, key_width, value_width : sizes; every weight starts at zero.
-    activation : "softmax" (over the keys) or "relu".
+    The activation is a "softmax" over the keys or "relu"; every weight starts at zero.
     """
 
     def __init__(self, n_heads: int, token_width: int, key_width: int, value_width: int, activation: str) -> None:
@@ -95,10 +93,20 @@ class Block(nn.Module):
         return tokens + self.perceptron(tokens)
 
 
+class Layout:
+    """The channels of a token: ranges one after the other, each an attribute under its name, ``width`` in all."""
+
+    def __init__(self, **sizes: int) -> None:
+        ends = list(itertools.accumulate(sizes.values()))
+        self.width = ends[-1]
+        for (name, size), end in zip(sizes.items(), ends, strict=True):
+            setattr(self, name, range(end - size, end))
+
+
 class Transformer(nn.Sequential):
     """Blocks one after the other, with the token layout that its weights were constructed for."""
 
-    def __init__(self, blocks: list[Block], layout: object) -> None:
+    def __init__(self, blocks: list[Block], layout: Layout) -> None:
         super().__init__(*blocks)
         self.layout = layout
 
@@ -215,11 +223,11 @@ class HiddenUnits:
             flipped = ({channel: sign * factor for channel, factor in part.items()} for part in (reads, adds))
             self.add(*flipped)
 
-    def add_map(self, function: PiecewiseLinear, reads: dict[int, float], channel: int, bias: float = 0.0) -> None:
-        """The units of a piecewise-linear map of z = ``reads`` . token + bias, added to ``channel``."""
+    def add_map(self, function: PiecewiseLinear, reads: dict[int, float], channel: int) -> None:
+        """The units of a piecewise-linear map of z = ``reads`` . token, added to ``channel``."""
         rows = function.signs[:, None] * self._row(reads)
         outputs = function.coefficients[:, None] * self._row({channel: 1.0})
-        self.groups[RELU].append((rows, function.signs * (bias - function.knots), outputs))
+        self.groups[RELU].append((rows, -function.signs * function.knots, outputs))
 
     def count(self) -> int:
         """How many units there are."""

@@ -28,16 +28,15 @@ import copy
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from tgmm.errors import UserError, unknown_name
-from tgmm.methods.em import run_em_steps
-from tgmm.methods.initial import kmeans_plus_plus_start
-from tgmm.methods.threads import one_thread
+from tgmm.errors import UserError, refuse_unknown
+from tgmm.methods.base import one_thread
+from tgmm.methods.em import kmeans_plus_plus_start, run_em_steps
 from tgmm.mixture import Mixture, concatenate
 from tgmm.tasks.sampler import MEAN_RANGE, sample_mixtures, sample_points
 from tgmm.theory.blocks import (
@@ -48,6 +47,7 @@ from tgmm.theory.blocks import (
     Attention,
     Block,
     HiddenUnits,
+    Layout,
     Perceptron,
     Transformer,
     chord_half_square,
@@ -69,87 +69,33 @@ EXACT_WIDTH = 128
 TASKS_AT_ONCE = 2  # keeps the hidden layer in a processor's cache
 
 
-@dataclass(frozen=True)
-class EMLayout:
-    """Channels of a token, as ranges, for at most ``dimension`` and ``n_components``.
+class EMLayout(Layout):
+    """Channels of a token for at most ``dimension`` and ``n_components``, every component having C ``copies``.
 
     Attributes
     ----------
-    dimension, n_components : the largest d and K.
-    copies : tokens C that every component has.
+    point : x_i, in a point's token.
+    mean : mu_k, in a component's token; new_mean : scratch, the M-step's mean.
+    label : the unit vector e_k, in a component's token.
+    responsibility : scratch, r_i of a point, the average of r_i in a component's token; log_responsibility : log r_i.
+    scalars : b_k = log pi_k - |mu_k|^2 / 2, pi_k, scratch pi_k / (1 + pi_k), log N, "is a point", "is a component".
+    copy : which of its component's copies a token is, as a unit vector.
+    n_component_tokens : tokens that are components, C K.
     """
 
-    dimension: int
-    n_components: int
-    copies: int
-
-    def _range(self, n_vectors: int, n_labels: int, size: int) -> range:
-        start = n_vectors * self.dimension + n_labels * self.n_components
-        return range(start, start + size)
-
-    @property
-    def point(self) -> range:
-        """x_i, in a point's token."""
-        return self._range(0, 0, self.dimension)
-
-    @property
-    def mean(self) -> range:
-        """mu_k, in a component's token."""
-        return self._range(1, 0, self.dimension)
-
-    @property
-    def new_mean(self) -> range:
-        """Scratch: the M-step's mean."""
-        return self._range(2, 0, self.dimension)
-
-    @property
-    def label(self) -> range:
-        """The unit vector e_k, in a component's token."""
-        return self._range(3, 0, self.n_components)
-
-    @property
-    def responsibility(self) -> range:
-        """Scratch: r_i of a point; the average of r_i in a component's token."""
-        return self._range(3, 1, self.n_components)
-
-    @property
-    def log_responsibility(self) -> range:
-        """Scratch: log r_i of a point."""
-        return self._range(3, 2, self.n_components)
-
-    @property
-    def scalars(self) -> range:
-        """b_k = log pi_k - |mu_k|^2 / 2, pi_k, scratch pi_k / (1 + pi_k), log N, "is a point", "is a component"."""
-        return self._range(3, 3, 6)
-
-    @property
-    def copy(self) -> range:
-        """Which of its component's copies a token is, as a unit vector."""
-        return range(self.scalars.stop, self.scalars.stop + self.copies)
-
-    @property
-    def width(self) -> int:
-        """Channels of a token, 3 d + 3 K + 6 + C."""
-        return self.copy.stop
-
-    @property
-    def n_component_tokens(self) -> int:
-        """Tokens that are components, C K."""
-        return self.copies * self.n_components
+    def __init__(self, dimension: int, n_components: int, copies: int) -> None:
+        vectors = dict.fromkeys(("point", "mean", "new_mean"), dimension)
+        labels = dict.fromkeys(("label", "responsibility", "log_responsibility"), n_components)
+        super().__init__(**vectors, **labels, scalars=6, copy=copies)
+        self.dimension, self.n_components, self.copies = dimension, n_components, copies
+        self.n_component_tokens = copies * n_components
 
 
 def encode(layout: EMLayout, points: Tensor, mixture: Mixture) -> Tensor:
-    """Tokens of points (B, N, d) and of the mixtures that EM starts from, padded with zeros.
+    """Tokens (B, N + C K, width) of points (B, N, d) and of the mixtures that EM starts from; padding is zero.
 
-    Returns
-    -------
-    Tensor (B, N + C K, width) of float64. Components beyond the mixtures' K have weight zero, as have those of the
-    mixtures that are padded themselves.
-
-    Raises
-    ------
-    UserError
-        If the tasks have more dimensions or components than the layout.
+    Components beyond the mixtures' K have weight zero, as have those of mixtures that are padded themselves. Tasks with
+    more dimensions or components than the layout are a `UserError`.
     """
     (n_tasks, n_points, d), n_components = points.shape, mixture.n_components
     if d > layout.dimension or n_components > layout.n_components:
@@ -186,8 +132,7 @@ def decode(layout: EMLayout, tokens: Tensor, dimension: int, n_components: int) 
 
 
 def build_em_transformer(
-    max_dimension: int, max_components: int, steps: int, width: int, *, copies: int = COPIES, exact: bool = False,
-    mean_radius: float = MEAN_RADIUS,
+    max_dimension: int, max_components: int, steps: int, width: int, *, copies: int = COPIES, exact: bool = False
 ) -> Transformer:  # fmt: skip
     """The transformer of Theorem 1, float64: ``2 * steps`` blocks with one and three heads in turn.
 
@@ -198,25 +143,24 @@ def build_em_transformer(
     width : hidden units W of every perceptron.
     copies : tokens C for each component; one is the plain construction.
     exact : put exact logarithms and squares in the perceptrons' hidden layers (a test instrument).
-    mean_radius : the range of the means' coordinates.
 
     Raises
     ------
-    UserError
-        For a width that leaves less than four units to any map.
+    UserError : for a width that leaves less than four units to any map.
     """
     layout = EMLayout(max_dimension, max_components, copies)
     expectation = Block(_responsibility_attention(layout), _log_perceptron(layout, width, exact))
-    maximisation = Block(_moment_attention(layout), _update_perceptron(layout, width, exact, mean_radius))
+    maximisation = Block(_moment_attention(layout), _update_perceptron(layout, width, exact))
     blocks = [copy.deepcopy(block) for _ in range(steps) for block in (expectation, maximisation)]
     return Transformer(blocks, layout)
 
 
-def width_for_units(dimension: int, n_components: int, units: int, copies: int = COPIES) -> int:
+def width_for_units(dimension: int, n_components: int, units: int) -> int:
     """The hidden width that gives ``units`` (even) to every square and at least as many to every logarithm."""
-    update = HiddenUnits(EMLayout(dimension, n_components, copies).width)
-    _add_replacements(update, EMLayout(dimension, n_components, copies))
-    n_update = update.count() + 3 * copies + math.ceil(units * (dimension + LOGIT_SHARE))
+    layout = EMLayout(dimension, n_components, COPIES)
+    update = HiddenUnits(layout.width)
+    _add_replacements(update, layout)
+    n_update = update.count() + 3 * COPIES + math.ceil(units * (dimension + LOGIT_SHARE))
     return max(n_update, n_components * units)
 
 
@@ -303,7 +247,7 @@ def _log_perceptron(layout: EMLayout, width: int, exact: bool) -> Perceptron:
     return units.build(width)
 
 
-def _update_perceptron(layout: EMLayout, width: int, exact: bool, mean_radius: float) -> Perceptron:
+def _update_perceptron(layout: EMLayout, width: int, exact: bool) -> Perceptron:
     """The new mu, pi and b in every component's token, and all scratch slots back to zero."""
     units = HiddenUnits(layout.width)
     _add_replacements(units, layout)
@@ -313,7 +257,7 @@ def _update_perceptron(layout: EMLayout, width: int, exact: bool, mean_radius: f
         for new in layout.new_mean:
             units.add({new: 1.0}, {log_weight: -0.5}, kind=SQUARE)
     else:
-        _add_maps(units, layout, width, mean_radius)
+        _add_maps(units, layout, width)
     return units.build(width)
 
 
@@ -333,19 +277,19 @@ def _add_replacements(units: HiddenUnits, layout: EMLayout) -> None:
         units.add({responsibility: 1.0, label: 1.0}, {weight: 1.0}, -1.0)  # the average where the label is one, else 0
 
 
-def _add_maps(units: HiddenUnits, layout: EMLayout, width: int, mean_radius: float) -> None:
+def _add_maps(units: HiddenUnits, layout: EMLayout, width: int) -> None:
     """b = log pi - |mu|^2 / 2 in pieces, from the shifted square (u + s)^2 = u^2 + 2 s u + s^2 of each copy."""
     log_weight, _, mass, _, is_point, _ = layout.scalars
     available = width - units.count() - 3 * layout.copies
     n_square = _enough(largest_even(available / (layout.dimension + LOGIT_SHARE)), width, layout)
     n_logit = available - layout.dimension * n_square
     units.add_map(chord_logit(n_logit), {mass: 1.0, is_point: 1.0}, log_weight)
-    spacing = 2.0 * mean_radius / n_square
+    spacing = 2.0 * MEAN_RADIUS / n_square
     shifts = [spacing * ((number + 0.5) / layout.copies - 0.5) for number in range(layout.copies)]
     by_copy = dict(zip(layout.copy, shifts, strict=True))
     for new in layout.new_mean:
-        units.add_map(chord_half_square(n_square, mean_radius), {new: 1.0, **by_copy}, log_weight)
-    gate = 2.0 * layout.dimension * mean_radius  # more than any sum of coordinates: shuts the units of the other copies
+        units.add_map(chord_half_square(n_square, MEAN_RADIUS), {new: 1.0, **by_copy}, log_weight)
+    gate = 2.0 * layout.dimension * MEAN_RADIUS  # more than any sum of coordinates: shuts the units of the other copies
     for flag, shift in by_copy.items():
         for sign in (1.0, -1.0):
             reads = {**dict.fromkeys(layout.new_mean, sign), flag: gate}
@@ -371,8 +315,7 @@ def sample_em_tasks(
     "separated" mixtures are the paper's; "overlapping" ones have their means scaled towards the origin until two are
     three standard deviations apart in the root mean square.
     """
-    if mixtures not in MIXTURES:
-        raise unknown_name("kind of mixtures", mixtures, MIXTURES)
+    refuse_unknown("kind of mixtures", mixtures, MIXTURES)
     if dimension == 1 and n_components > 2:
         raise UserError(f"in one dimension only two means can point in different directions; got K={n_components}")
     index = torch.arange(n_tasks)
@@ -397,12 +340,8 @@ def measure_em(
     """Differences between the network and EM after the same number of steps from the same start.
 
     One network a width serves all d and K. Besides, the table has the plain construction (one token a component) for
-    the largest K, and the network with exact scalar maps.
-
-    Returns
-    -------
-    DataFrame, one row a cell: mixtures, d, K, L, W, copies, exact, N, n_tasks, seed, and the ``median`` and
-    ``largest`` over the tasks of the largest difference of any parameter.
+    the largest K, and the network with exact scalar maps. A row is a cell: mixtures, d, K, L, W, copies, exact, N,
+    n_tasks, seed, and ``median`` and ``largest`` over the tasks of the largest difference of any parameter.
     """
     largest_count = max(component_counts)
     variants = [(width, COPIES, False, component_counts) for width in widths]

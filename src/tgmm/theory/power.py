@@ -15,18 +15,17 @@ network. Everything else is the same for both, so whatever differs is the networ
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 import torch
 from torch import Tensor
 
 from tgmm.errors import UserError
-from tgmm.methods.threads import one_thread
+from tgmm.methods.base import one_thread
 from tgmm.mixture import Mixture
 from tgmm.tasks.sampler import sample_mixtures, sample_points
-from tgmm.theory.blocks import Attention, Block, HiddenUnits, Perceptron, SlotNorm, Transformer
+from tgmm.theory.blocks import Attention, Block, HiddenUnits, Layout, Perceptron, SlotNorm, Transformer
 from tgmm.theory.em import largest_differences
 
 PowerIteration = Callable[[Tensor, Tensor], Tensor]
@@ -39,64 +38,32 @@ SPECTRAL_CELLS = ((8, 2), (8, 3), (8, 5))
 SPECTRAL_POINTS = 2048
 
 
-@dataclass(frozen=True)
-class PowerLayout:
-    """Channels of a token, as ranges, for tensors (d, d, d)."""
+class PowerLayout(Layout):
+    """Channels of a token for tensors (d, d, d).
 
-    dimension: int
+    Attributes
+    ----------
+    slice : T[:, j, :], row by row.
+    vector : v, in every token; new_vector : scratch, T(I, v, v).
+    label : the unit vector e_j; zero in the extra token.
+    scalars : v_j, then the constant one.
+    """
 
-    @property
-    def slice(self) -> range:
-        """T[:, j, :], row by row."""
-        return range(self.dimension**2)
-
-    def _range(self, n_vectors: int, size: int) -> range:
-        start = self.dimension**2 + n_vectors * self.dimension
-        return range(start, start + size)
-
-    @property
-    def vector(self) -> range:
-        """v, in every token."""
-        return self._range(0, self.dimension)
-
-    @property
-    def new_vector(self) -> range:
-        """Scratch: T(I, v, v)."""
-        return self._range(1, self.dimension)
-
-    @property
-    def label(self) -> range:
-        """The unit vector e_j; zero in the extra token."""
-        return self._range(2, self.dimension)
-
-    @property
-    def scalars(self) -> range:
-        """v_j, then the constant one."""
-        return self._range(3, 2)
-
-    @property
-    def width(self) -> int:
-        """Channels of a token, d^2 + 3 d + 2."""
-        return self.scalars.stop
+    def __init__(self, dimension: int) -> None:
+        super().__init__(slice=dimension**2, vector=dimension, new_vector=dimension, label=dimension, scalars=2)
+        self.dimension = dimension
 
 
 def build_power_transformer(
     dimension: int, steps: int, *, normalise: bool = True, bound: float = 1.0, offset: bool = True
 ) -> Transformer:
-    """The transformer of Theorem 2, float64: ``steps`` blocks of ``dimension`` ReLU heads.
+    """The transformer of Theorem 2, float64: ``steps`` blocks of ``dimension`` ReLU heads; neither may be below one.
 
     Parameters
     ----------
-    dimension : d.
-    steps : power iterations.
     normalise : have an RMS norm, so that every iteration ends with a unit vector.
     bound : at least the largest |coordinate| of any v and T(I, v, v) without ``normalise``; 1 with it.
     offset : have the offset B. Without it the ReLU cuts the negative products off and the result is wrong.
-
-    Raises
-    ------
-    UserError
-        For a dimension or number of steps below one.
     """
     if dimension < 1 or steps < 1:
         raise UserError(f"dimension and steps must be at least 1 (got {dimension} and {steps})")
@@ -199,12 +166,10 @@ def decompose(tensor: Tensor, starts: Tensor, iterate: PowerIteration) -> tuple[
     ----------
     tensor : Tensor (B, d, d, d), near sum_k values_k vectors_k^(x3) with orthonormal vectors.
     starts : Tensor (B, d, S, d), S unit vectors to start from for each component.
-    iterate : the power iteration.
 
     Returns
     -------
-    values : Tensor (B, d), in the order found.
-    vectors : Tensor (B, d, d), unit rows.
+    values (B, d), in the order found, and vectors (B, d, d), unit rows.
     """
     values, vectors = [], []
     for component in range(tensor.shape[1]):
@@ -220,10 +185,7 @@ def decompose(tensor: Tensor, starts: Tensor, iterate: PowerIteration) -> tuple[
 def estimate_spectral(points: Tensor, n_components: int, starts: Tensor, iterate: PowerIteration) -> Mixture:
     """The Hsu-Kakade estimate of mixtures with unit covariances from points (B, N, d), for K <= d.
 
-    Parameters
-    ----------
-    starts : Tensor (B, K, S, K), as for :func:`decompose` of the whitened tensor.
-    iterate : the power iteration in K dimensions.
+    ``starts`` (B, K, S, K) are as for :func:`decompose` of the whitened tensor, ``iterate`` has K dimensions.
     """
     first, identity = points.mean(1), torch.eye(points.shape[2], dtype=points.dtype)
     second = points.mT @ points / points.shape[1] - identity
@@ -400,3 +362,43 @@ def _spectral_estimates(
 
 def _statistics(values: Tensor) -> dict[str, float]:
     return {"median": values.median().item(), "largest": values.max().item()}
+
+
+UNITS = 64  # hidden units for each square and logarithm in the networks whose sizes are listed
+
+
+def network_sizes(
+    dimensions: Iterable[int] = (2, 8, 32), component_counts: Iterable[int] = (2, 5),
+    steps: Iterable[int] = (1, 5), units: int = UNITS,
+) -> pd.DataFrame:  # fmt: skip
+    """Sizes of both theorems' networks, one row each.
+
+    Theorem 1's networks have ``units`` hidden units for each square and logarithm, so that all have about the same
+    accuracy. Columns: theorem, d, K, L (steps), layers, layers_claimed (2 L; L for Theorem 2), layers_he_2025 (K L, the
+    order of He et al. 2025 for EM), heads (the most of any layer), heads_claimed, token_width, hidden_width, weights,
+    nonzero_weights.
+    """
+    steps = list(steps)
+    rows = [
+        _em_row(dimension, n_components, n_steps, units)
+        for dimension in dimensions
+        for n_components in component_counts
+        for n_steps in steps
+    ]
+    return pd.DataFrame([*rows, *(_power_row(dimension, n_steps) for dimension in dimensions for n_steps in steps)])
+
+
+def _em_row(dimension: int, n_components: int, steps: int, units: int) -> dict:
+    from tgmm.theory.em import build_em_transformer, width_for_units
+
+    network = build_em_transformer(dimension, n_components, steps, width_for_units(dimension, n_components, units))
+    claims = {"layers_claimed": 2 * steps, "layers_he_2025": n_components * steps, "heads_claimed": "O(1)"}
+    return {"theorem": 1, "d": dimension, "K": n_components, "L": steps, **claims, **network.sizes()}
+
+
+def _power_row(dimension: int, steps: int) -> dict:
+    from tgmm.theory.power import build_power_transformer
+
+    claims = {"layers_claimed": steps, "layers_he_2025": pd.NA, "heads_claimed": "d"}
+    network = build_power_transformer(dimension, steps)
+    return {"theorem": 2, "d": dimension, "K": pd.NA, "L": steps, **claims, **network.sizes()}

@@ -27,11 +27,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from tgmm.bootstrap import bootstrap_interval
+from tgmm.aggregate import bootstrap_interval
 from tgmm.errors import UserError
-from tgmm.methods.em import EMSettings, estimate_em
-from tgmm.methods.initial import kmeans_plus_plus_start
-from tgmm.methods.threads import one_thread
+from tgmm.methods.base import one_thread
+from tgmm.methods.em import EMSettings, estimate_em, kmeans_plus_plus_start
 from tgmm.metrics import match, mean_error, weight_cross_entropy, weight_error
 from tgmm.mixture import Mixture, concatenate, log_joint
 from tgmm.tasks.sampler import (
@@ -86,8 +85,7 @@ def measure_sorted_floor(
 
     Raises
     ------
-    UserError
-        For no tasks, or fewer points than components.
+    UserError : for no tasks, or fewer points than components.
     """
     if n_tasks < 1:
         raise UserError(f"n_tasks must be at least 1; got {n_tasks}")
@@ -253,12 +251,8 @@ class LabelPosterior:
 
 
 def posterior_of_labels(points: Tensor, memberships: Tensor) -> LabelPosterior:
-    """The posteriors for labellings of the points.
-
-    Parameters
-    ----------
-    points : Tensor (B, N, d).
-    memberships : Tensor (B, J, K, N) of zeros and ones, one for a point's component.
+    """The posteriors for labellings of points (B, N, d); memberships (B, J, K, N) are one for a point's component, else
+    0.
     """
     counts = memberships.sum(-1)
     sums = (memberships.flatten(1, 2) @ points).unflatten(1, counts.shape[1:])
@@ -379,13 +373,8 @@ def draw_label_posteriors(
     """Run Markov chains and return the posteriors given the labels that each draws last.
 
     A sweep draws labels given parameters, then parameters given labels, the latter accepted by Metropolis and
-    Hastings's rule for the prior's density over that of the Dirichlet weights.
-
-    Parameters
-    ----------
-    points : Tensor (B, N, d).
-    start : Mixture of B * J rows, row b * J + j for the j-th chain of task b.
-    sweeps : how often labels are drawn, at least once.
+    Hastings's rule for the prior's density over that of the Dirichlet weights. The start is a Mixture of B * J rows,
+    row b * J + j for the j-th chain of the points (B, N, d) of task b.
     """
     weights, means = (part.unflatten(0, (len(points), -1)) for part in (start.weights, start.means))
     posterior = posterior_of_labels(points, draw_memberships(points, weights, means, generator))
@@ -448,13 +437,8 @@ def log_proposal(posterior: LabelPosterior, weights: Tensor, means: Tensor) -> T
 def log_permanent(logarithms: Tensor, axis: int = 0) -> Tensor:
     """log of sum over permutations s of prod_i a_(i, s(i)), from the logarithms of a.
 
-    Parameters
-    ----------
-    logarithms : Tensor with the K rows and K columns along the axes ``axis`` and ``axis + 1``.
-
-    Returns
-    -------
-    Tensor without these two axes. Built up row by row over the sets of columns used: O(2^K K) instead of O(K! K).
+    The K rows and K columns are the axes ``axis`` and ``axis + 1``, which the result lacks. Built up row by row over
+    the sets of columns used: O(2^K K) instead of O(K! K).
     """
     largest = logarithms.amax(axis + 1, keepdim=True)
     rows = [row.unbind(axis) for row in (logarithms - largest).exp_().unbind(axis)]

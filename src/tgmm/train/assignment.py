@@ -26,13 +26,13 @@ from torch.nn import functional as F
 from tgmm.counter_random import derive_seed
 from tgmm.files import write_atomically, write_json
 from tgmm.models.assignment import AssignmentNetwork, canonical_view
-from tgmm.models.estimate import count_parameters
 from tgmm.tasks.prior import Tasks, draw_tasks, tell_shapes
 from tgmm.train.family import PACKAGES, processor_name
-from tgmm.train.optimizer import Optimizer
 from tgmm.train.progress import InterruptRequest, TrainingProgress, deferred_signals
 from tgmm.train.settings import AssignmentTraining
 from tgmm.train.state import TrainingRecord, exclusive, restore_state, save_state
+from tgmm.train.step import Optimizer
+from tgmm.train.trainer import count_parameters
 
 EARLIER = 0.3  # what the loss of an earlier block counts
 POINTS = 32 * 192  # that a batch holds at most

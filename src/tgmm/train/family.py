@@ -45,13 +45,7 @@ def train_family(
 def train_network(
     settings: TrainingSettings, work: Path, device: torch.device, max_minutes: float = math.inf, visible: bool = True
 ) -> tuple[Trainer, StopReason]:
-    """Train one network, or resume its training, and release nothing.
-
-    Parameters
-    ----------
-    settings, work, max_minutes : as for :func:`train_family`.
-    visible : whether progress is reported.
-    """
+    """Train one network as :func:`train_family` does, but release nothing; ``visible`` reports progress."""
     folder = state_folder(settings, work)
     with deferred_signals() as request, exclusive(folder, request=request):
         trainer = Trainer(settings, folder, device)

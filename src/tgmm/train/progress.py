@@ -21,13 +21,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class TrainingProgress:
-    """Reports tasks a second, loss, validation error and time left.
+    """Reports tasks a second, loss, validation error and time left, in front of them the family; nothing if not
+    visible.
 
-    Parameters
-    ----------
-    family : shown in front of every line.
-    tasks, done : tasks of the whole training, and those that a resumed state has seen.
-    visible : False for a training that reports nothing.
+    ``tasks`` are those of the whole training, ``done`` those that a resumed state has seen.
     """
 
     def __init__(self, family: str, tasks: int, done: int = 0, visible: bool = True):

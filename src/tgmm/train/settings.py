@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from tgmm.loss_kinds import LOSSES
-from tgmm.models.settings import NETWORK_KINDS, AnyNetwork, AssignmentSettings, Positive, without_removed
+from tgmm.models.settings import LOSSES, NETWORK_KINDS, AnyNetwork, AssignmentSettings, Positive, without_removed
 from tgmm.settings import OF_SCALE, FamilyName, Name, Settings
 from tgmm.tasks.prior_settings import PriorSettings
 from tgmm.versions import version

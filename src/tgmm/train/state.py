@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tgmm.errors import UserError
-from tgmm.files import read_safetensors_header, write_atomically
-from tgmm.locks import FileLock
+from tgmm.files import FileLock, read_safetensors_header, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from tgmm.train.optimizer import Optimizer
     from tgmm.train.progress import InterruptRequest
+    from tgmm.train.step import Optimizer
 
 NAME = re.compile(r"state-(\d{9})-([0-9a-f]{16})\.safetensors")
 KEPT = 2
@@ -113,7 +112,10 @@ def read_header(path: Path) -> tuple[dict[str, Any], float]:
     UserError, ValueError or LookupError : where the file is no state.
     """
     written = path.stat().st_mtime
-    return json.loads(read_safetensors_header(path).metadata["record"]), written
+    try:
+        return json.loads(read_safetensors_header(path).metadata["record"]), written
+    except UserError as error:
+        raise (error.__cause__ if isinstance(error.__cause__, FileNotFoundError) else error) from None
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""How far every family of a study is, read from the files that training leaves; no trainer notices the reader."""
+"""How far every family of a study is, read from the files that training leaves; no trainer notices the reader.
+
+Free of torch, so that figures and tables read histories without it.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tgmm.errors import UserError
-from tgmm.locks import is_locked
+from tgmm.files import is_locked
 from tgmm.train.settings import TrainingSettings
 from tgmm.train.state import LOCK_FILE, read_header, state_files
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from tgmm.study import Study
 
 STATES = ("training", "damaged", "stopped", "finished", "queued")
 ERRORS = ("validation_l2_error", "validation_l2_error_oracle")
 SPEED_SECONDS = 60.0  # of training, at least, over which the speed is averaged
-DAMAGE = (UserError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, OSError)
+DAMAGE = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, OSError, UserError)
 
 
 @dataclass(frozen=True)
@@ -52,13 +57,7 @@ class FamilyStatus:
 
 
 class StudyStatus:
-    """Reads the status of a study's families, as often as it is asked.
-
-    Parameters
-    ----------
-    study : which families there are and where their models go.
-    work : parent of the resumable states.
-    """
+    """Reads the status of a study's families as often as it is asked; ``work`` holds the resumable states."""
 
     def __init__(self, study: Study, work: Path):
         self.study, self.work = study, work
@@ -125,7 +124,7 @@ def newest_state(folder: Path, batch: int) -> tuple[dict[str, Any], str | None]:
         except FileNotFoundError:  # its trainer has just replaced it
             continue
         except DAMAGE:
-            note = "newest state damaged" if path.exists() else note
+            note = "newest state damaged"
     return {}, note
 
 
@@ -160,3 +159,33 @@ def _seconds_left(total_tasks: int, values: dict[str, Any]) -> float | None:
     if not values.get("tasks_per_second"):
         return None
     return max(0.0, (total_tasks - values["tasks"]) / values["tasks_per_second"] - values["state_age"])
+
+
+# --- what a training's history says ------------------------------------------------------------------------------
+
+
+HISTORY_COLUMNS = ("tasks", "validation_l2_error", "validation_l2_error_oracle")
+LAST_PART, LEAST_GAIN = 1 / 3, 0.05
+
+
+def validations(history: pd.DataFrame, family: str) -> pd.DataFrame:
+    """Return the rows of a family's ``history.csv`` at which it was validated; a `UserError` where there is none."""
+    rows = history.dropna(subset=["validation_l2_error"])
+    rows = rows[rows["tasks"] > 0]
+    if rows.empty:
+        raise UserError(f"the training history of family '{family}' holds no validation")
+    return rows
+
+
+def still_learning(history: pd.DataFrame) -> bool:
+    """Return whether the best validation error fell by more than 5 % over the last third of the tasks seen.
+
+    A history (``tasks``, ``validation_l2_error``, in any order) without a validation in its first two thirds shows no
+    end of learning and counts as still learning.
+    """
+    rows = history.dropna(subset=["validation_l2_error"])
+    before = rows["tasks"] <= (1 - LAST_PART) * history["tasks"].max()
+    if not before.any():
+        return True
+    earlier, best = rows.loc[before, "validation_l2_error"].min(), rows["validation_l2_error"].min()
+    return bool(best < (1 - LEAST_GAIN) * earlier)

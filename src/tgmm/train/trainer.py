@@ -21,14 +21,12 @@ from tgmm.methods.em import EMSettings, estimate_em
 from tgmm.methods.transformer import estimate_tgmm
 from tgmm.metrics import l2_error
 from tgmm.mixture import Mixture
-from tgmm.models.estimate import count_parameters
 from tgmm.tasks.sampler import sample_mixtures, sample_points
 from tgmm.tasks.stream import Axes, TaskBatch, TaskStream
-from tgmm.train.optimizer import Optimizer
 from tgmm.train.progress import InterruptRequest, TrainingProgress
 from tgmm.train.settings import MEAN_LENGTH, TrainingSettings
 from tgmm.train.state import TrainingRecord, restore_state, save_state
-from tgmm.train.step import SUMS, RecordedStep, TrainingStep
+from tgmm.train.step import SUMS, Optimizer, RecordedStep, TrainingStep
 
 HISTORY_ROWS = 200
 STATE_SECONDS = 60.0
@@ -44,14 +42,7 @@ class StopReason:
 
 
 class Trainer:
-    """Trains one family; its state lives in ``work``, keyed by the settings' fingerprint.
-
-    Parameters
-    ----------
-    settings : everything that shapes the result.
-    work : folder of the resumable states.
-    device : where to train.
-    """
+    """Trains one family on a device; its state lives in the folder ``work``, keyed by the settings' fingerprint."""
 
     def __init__(self, settings: TrainingSettings, work: Path, device: torch.device | str = "cpu"):
         self.settings, self.work, self.device = settings, work, torch.device(device)
@@ -184,15 +175,10 @@ def typical_batch(stream: TaskStream, n_points: int) -> TaskBatch:
 
 
 def training_flops(network: nn.Module, batch: TaskBatch, loss: str) -> float:
-    """Floating-point operations that a step spends on one task of the batch, matrix products alone.
+    """Floating-point operations that a step spends on one task of a typical batch, matrix products alone.
 
     They are counted while a forward and a backward pass run, so every kind of network is counted by the same rule;
     attention runs unfused for the count. Gradients are gone afterwards.
-
-    Parameters
-    ----------
-    batch : tasks of a typical length.
-    loss : as for :func:`tgmm.losses.training_loss`.
     """
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         estimates = network(batch.points, batch.n_components)
@@ -240,3 +226,8 @@ class ValidationSet:
             count: l2_error(estimate_tgmm(network, tasks.points, count, em_steps).mixture, tasks.truth).mean().item()
             for count, tasks in self.tasks.items()
         }
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trained numbers."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tgmm.errors import UserError
-from tgmm.methods.initial import kmeans_plus_plus_start, normal_start, start_mixtures
+from tgmm.methods.em import kmeans_plus_plus_start, normal_start, start_mixtures
 from tgmm.mixture import Mixture
 
 

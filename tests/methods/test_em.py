@@ -14,8 +14,7 @@ from sklearn.mixture import GaussianMixture
 from tgmm import metrics
 from tgmm.errors import UserError
 from tgmm.methods import em
-from tgmm.methods.em import EMSettings, estimate_em, fit_em, run_em, run_em_steps
-from tgmm.methods.initial import start_mixtures
+from tgmm.methods.em import EMSettings, estimate_em, fit_em, run_em, run_em_steps, start_mixtures
 from tgmm.mixture import Mixture
 from tgmm.tasks.sampler import sample_mixtures, sample_points
 

@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from synthetic_ablation import CHANGES, SETTINGS, ablation
+from tgmm.ablation import COLUMNS, COMPARED, compare, final_rows, merge_parts
 from tgmm.ablation import run as run_module
-from tgmm.ablation.compare import COLUMNS, COMPARED, compare, final_rows, merge_parts
 from tgmm.ablation.run import measure_speeds, run_ablation, speed_lines
 from tgmm.artefacts import draw_figure, write_table
 from tgmm.errors import UserError

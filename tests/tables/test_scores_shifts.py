@@ -185,8 +185,6 @@ def test_full_table_marks_what_has_no_value():
 
 
 def test_metrics_of_a_full_table_must_be_a_list_of_metrics():
-    with pytest.raises(UserError, match="'metrics' must be a list"):
-        tables("full-table", "sample-size", metrics="l2_error")
     with pytest.raises(UserError, match="did you mean 'accuracy'"):
         tables("full-table", "sample-size", metrics=["l2_error", "acuracy"])
     rows, _ = tables("full-table", "sample-size", metrics=["accuracy", "accuracy"])
