@@ -108,7 +108,11 @@ MISTAKES = [
     ("trained", ["nothing"], "'trained': no family of 'families' matches 'nothing'"),
     ("test_tasks", 10**10, "'tasks' must be less than or equal to 1000000"),
     ("networks", {"gpt2": {"positions": 10}}, "network positions 10 are fewer than the N = 128 points of a task"),
-    ("training", {"components": {"learning_rate": 1e31}}, "must be less than or equal to 1e+30, not 1e+31"),
+    (
+        "training",
+        {"components": {"learning_rate": 1e31}},
+        "must be less than or equal to 1000000000000000000000000000000, not 1e+31",
+    ),
     ("ablation.changes.wider.label", "a\nb", "must be printable text on one line, not 'a\\nb'"),
     ("artefacts.fig-training.caption", "a\0b", "must be printable text on one line, not 'a\\x00b'"),
     ("recipes.components.network", "a\nb", "'a\\nb' (valid: components"),
