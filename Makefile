@@ -13,7 +13,7 @@ HASH = $(PYTHON) -c 'import hashlib; print(hashlib.sha256(b"".join(open(name, "r
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce smoke figures test test-all test-gpu lint format lock clean check-python
+.PHONY: help setup reproduce report docs smoke figures test test-all test-gpu lint format lock clean check-python
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,6 +27,13 @@ figures: setup ## Redraw the figures from the released results, without training
 	@if [ -d results/$(SCALE)/scores ]; then echo "Using the results that are here."; else dvc pull; fi
 	$(RUN) -- figures
 	@echo "Figures: results/$(SCALE)/figures"
+
+report: setup ## Snakemake's report of a finished run, one HTML file: figures, tables and run times by research question
+	$(RUN) --report results/$(SCALE)/report.html
+
+docs: setup ## The documentation as a site in site/, its links checked
+	mkdocs build --strict --quiet
+	@echo "Documentation: site/index.html"
 
 smoke: setup ## The whole pipeline at toy size, in a few minutes
 	$(MAKE) reproduce SCALE=smoke

@@ -273,13 +273,14 @@ def _provenance(meta: dict) -> str:
 
 
 def artefact_lines(root: Path, scale: str) -> list[str]:
-    """Return where figures, tables and the paper are, as far as they are there."""
+    """Return where figures, tables, the paper and the page are, as far as they are there."""
     results = root / "results" / scale
     found = [("figures", results / "figures", "*.pdf"), ("tables", results / "tables", "*.md")]
     counts = [(label, folder, len(list(folder.glob(pattern)))) for label, folder, pattern in found]
     lines = [f"{label:8} {count} in {folder}" for label, folder, count in counts if count]
     paper = root / "paper" / "build" / ("paper.pdf" if scale == "laptop" else f"paper-{scale}.pdf")
-    return lines + ([f"{'paper':8} {paper}"] if paper.is_file() else [])
+    single = {"paper": paper, "page": results / "index.html"}
+    return lines + [f"{label:8} {path}" for label, path in single.items() if path.is_file()]
 
 
 # --- the table in a Markdown file ------------------------------------------------------------------------------------
