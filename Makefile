@@ -42,7 +42,7 @@ test: setup ## Run the tests
 	OMP_NUM_THREADS=1 python -m pytest -n $(JOBS) -m "not slow and not gpu"
 
 test-all: setup ## Run the tests, those that take minutes included
-	OMP_NUM_THREADS=1 python -m pytest -n $(JOBS)
+	OMP_NUM_THREADS=1 TGMM_EXAMPLES=20 python -m pytest -n $(JOBS)
 
 test-gpu: setup ## Run the tests that need a CUDA device
 	python -m pytest -m gpu
