@@ -13,7 +13,7 @@ HASH = $(PYTHON) -c 'import hashlib; print(hashlib.sha256(b"".join(open(name, "r
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce smoke figures test test-all test-gpu lint format lock clean check-python
+.PHONY: help setup reproduce report docs smoke figures test test-all test-gpu lint format lock clean check-python
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,6 +28,13 @@ figures: setup ## Redraw the figures from the released results, without training
 	$(RUN) -- figures
 	@echo "Figures: results/$(SCALE)/figures"
 
+report: setup ## Snakemake's report of a finished run, one HTML file: figures, tables and run times by research question
+	$(RUN) --report results/$(SCALE)/report.html
+
+docs: setup ## The documentation as a site in site/, its links checked
+	mkdocs build --strict --quiet
+	@echo "Documentation: site/index.html"
+
 smoke: setup ## The whole pipeline at toy size, in a few minutes
 	$(MAKE) reproduce SCALE=smoke
 
@@ -35,7 +42,7 @@ test: setup ## Run the tests
 	OMP_NUM_THREADS=1 python -m pytest -n $(JOBS) -m "not slow and not gpu"
 
 test-all: setup ## Run the tests, those that take minutes included
-	OMP_NUM_THREADS=1 python -m pytest -n $(JOBS)
+	OMP_NUM_THREADS=1 TGMM_EXAMPLES=20 python -m pytest -n $(JOBS)
 
 test-gpu: setup ## Run the tests that need a CUDA device
 	python -m pytest -m gpu

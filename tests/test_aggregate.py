@@ -332,6 +332,48 @@ def test_bad_files_are_refused_by_name(tmp_path, change, message):
         read_scores([path])
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("d", None, "column 'd' lacks a value in 1 rows"),
+        ("d", 2.5, "column 'd' must hold whole numbers, not 2.5"),
+        ("d", "two", "column 'd' must hold whole numbers, not 'two'"),
+        ("K", -1, "column 'K' must hold whole numbers, not -1"),
+        ("N", np.inf, "column 'N' must hold whole numbers, not inf"),
+        ("shift_value", None, "column 'shift_value' lacks a value in 1 rows"),
+        ("l2_error", "small", "column 'l2_error' must hold numbers, not 'small'"),
+        ("method", None, "column 'method' lacks a value in 1 rows"),
+        ("failed", None, "column 'failed' lacks a value"),
+    ],
+)
+def test_a_column_that_does_not_hold_what_its_name_says_is_refused(tmp_path, column, value, message):
+    table = method_scores("em", dimensions=(2,), components=(2,)).reset_index(drop=True)
+    table[column] = table[column].astype(object)
+    table.loc[0, column] = value
+    table.to_csv(tmp_path / "bad.csv", index=False)
+    with pytest.raises(UserError, match=r"bad\.csv: ") as caught:
+        read_scores([tmp_path / "bad.csv"])
+    assert message in str(caught.value)
+
+
+def test_scores_of_two_scales_are_never_merged(tmp_path):
+    table = method_scores("em", dimensions=(2,), components=(2,))
+    table.to_parquet(tmp_path / "one.parquet")
+    table.assign(scale="paper", method="other").to_parquet(tmp_path / "two.parquet")
+    with pytest.raises(UserError, match=r"two\.parquet: scores of scale 'paper' among those of scale 'laptop'"):
+        read_scores([tmp_path / "one.parquet", tmp_path / "two.parquet"])
+    with pytest.raises(UserError, match=r"one\.parquet: scores of scale 'laptop' among those of scale 'smoke'"):
+        read_scores([tmp_path / "one.parquet"], scale="smoke")
+
+
+def test_an_output_that_cannot_be_is_refused_before_any_is_written(tmp_path):
+    method_scores("em", dimensions=(2,), components=(2,)).to_parquet(tmp_path / "em.parquet")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="folder: is a folder; an output must be the path of a file"):
+        aggregate([tmp_path / "em.parquet"], tmp_path / "summary.parquet", tmp_path / "folder")
+    assert not (tmp_path / "summary.parquet").exists()
+
+
 def test_unreadable_files_are_refused_by_name(tmp_path):
     with pytest.raises(UserError, match=r"gone\.parquet: no such file"):
         read_scores([tmp_path / "gone.parquet"])

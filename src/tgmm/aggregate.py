@@ -15,28 +15,38 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
+from pydantic import Field
 
 from tgmm.columns import (
     BASELINES,
     CELL,
+    COMPLETE,
+    COMPLETE_CELLS,
     DEFICIT,
     LIKELIHOODS,
     METHOD,
     METRICS,
     ORACLE,
     REFERENCE,
+    ROLES,
     SCORE_COLUMNS,
     SUMMARY_COLUMNS,
+    TEXTS,
     TRANSFORMER,
+    WHOLE,
     over,
     over_seeds,
 )
-from tgmm.errors import UserError
-from tgmm.files import write_json, write_parquet
+from tgmm.errors import UserError, shown
+from tgmm.files import check_outputs, write_json, write_parquet
+from tgmm.settings import MOST_RESAMPLES, Name, Seed, Settings, several
 
+LARGEST_TABLE = 1 << 30  # bytes
 Recipes = Mapping[str, Mapping[str, Sequence[str]]]
 COMPARED = ["l2_error", "l2_error_reference"]  # what networks are compared by
 # Headline number -> metric and statistic of the summary.
@@ -50,6 +60,17 @@ HEADLINE = {
 }
 
 
+class SummarySettings(Settings):
+    """What `tgmm aggregate` is told by the study."""
+
+    scale: Name | Literal[""] = Field("", description="The scale of the study.")
+    bootstrap: int = Field(1000, ge=1, le=MOST_RESAMPLES, description="Bootstrap resamples behind an interval.")
+    seed: Seed = Field(2505, description="Seed of the bootstrap.")
+    recipes: dict[Literal[tuple(ROLES)], dict[Name, several(Name)]] = Field(
+        {}, description="Role of a network -> recipe -> the methods that stand for it, one a training seed."
+    )
+
+
 def aggregate(
     paths: Iterable[str | Path],
     summary_path: str | Path,
@@ -58,9 +79,16 @@ def aggregate(
     resamples: int = 1000,
     seed: int = 2505,
     recipes: Recipes | None = None,
+    scale: str = "",
 ) -> pd.DataFrame:
-    """Read score files, write ``summary_path`` (parquet) and ``headline_path`` (JSON), return the summary."""
-    summary = summarise(read_scores(paths), resamples=resamples, seed=seed, recipes=recipes)
+    """Read score files, write ``summary_path`` (parquet) and ``headline_path`` (JSON), return the summary.
+
+    Raises
+    ------
+    UserError : for files that are no scores, of several scales, or of another scale than the one named.
+    """
+    check_outputs(summary_path, headline_path)
+    summary = summarise(read_scores(paths, scale), resamples=resamples, seed=seed, recipes=recipes)
     write_parquet(summary_path, summary)
     write_json(headline_path, plain(headline(summary)))
     return summary
@@ -69,12 +97,19 @@ def aggregate(
 # --- reading -------------------------------------------------------------------------------------------------------
 
 
-def read_scores(paths: Iterable[str | Path]) -> pd.DataFrame:
-    """All rows of the score files; a file that lacks a column, has no row or repeats a task is refused by name."""
+def read_scores(paths: Iterable[str | Path], scale: str = "") -> pd.DataFrame:
+    """All rows of the score files; a file that lacks a column, has no row or repeats a task is refused by name.
+
+    So are scores of several scales, or of another than ``scale`` where one is named.
+    """
     files = [Path(path) for path in paths]
     if not files:
         raise UserError("no score file given")
     scores = pd.concat([read_table(file, SCORE_COLUMNS).assign(file=str(file)) for file in files], ignore_index=True)
+    other = scores[scores["scale"] != (scale or scores["scale"].iloc[0])]
+    if len(other):
+        row, wanted = other.iloc[0], scale or scores["scale"].iloc[0]
+        raise UserError(f"{row['file']}: scores of scale '{row['scale']}' among those of scale '{wanted}'")
     _refuse_duplicates(scores)
     _refuse_silent_failures(scores)
     return scores.drop(columns="file")
@@ -85,9 +120,12 @@ def read_table(path: str | Path, columns: Iterable[str]) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
+    size = path.stat().st_size
+    if size > LARGEST_TABLE:
+        raise UserError(f"{path}: has {size:,} bytes, and no table has more than {LARGEST_TABLE:,}")
     try:
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, OverflowError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path}: cannot be read as {path.suffix[1:] or 'a table'} ({reason})") from error
     missing = [column for column in columns if column not in table.columns]
@@ -95,7 +133,41 @@ def read_table(path: str | Path, columns: Iterable[str]) -> pd.DataFrame:
         raise UserError(f"{path}: missing column{'s' * (len(missing) > 1)} {', '.join(missing)}")
     if table.empty:
         raise UserError(f"{path}: no rows")
-    return table[list(columns)]
+    if not table.columns.is_unique:
+        raise UserError(f"{path}: column {shown(table.columns[table.columns.duplicated()][0])} stands there twice")
+    table = table[list(columns)]
+    for column in table:
+        _check_column(path, table[column], COMPLETE | (COMPLETE_CELLS if "taskset" in table else set()))
+    return table
+
+
+def _check_column(path: Path, values: pd.Series, complete: set[str]) -> None:
+    """Refuse a column that does not hold what its name says: text, whole numbers or numbers."""
+    column, present = values.name, values[values.notna()]
+    if column in TEXTS:
+        wanted = "text"
+        right = pd.Series(True, present.index)
+        if pd.api.types.infer_dtype(present, skipna=False) not in ("string", "empty"):
+            right = present.map(lambda value: isinstance(value, str)).astype(bool)
+    else:
+        wanted = "whole numbers" if column in WHOLE else "numbers"
+        truth = pd.api.types.infer_dtype(present) == "boolean"
+        numbers = present if truth or is_numeric_dtype(present) else pd.Series(math.nan, present.index)
+        right = numbers.notna() & (numbers.dtype.kind != "c")
+        if column in WHOLE and right.all():
+            right = numbers.astype(float).map(math.isfinite) & (numbers.astype(float) % 1 == 0) & (numbers >= 0)
+    if not right.all():
+        raise UserError(f"{path}: column '{column}' must hold {wanted}, not {shown(_worst(present, right))}")
+    if column in complete and len(present) < len(values):
+        raise UserError(f"{path}: column '{column}' lacks a value in {len(values) - len(present):,} rows")
+
+
+def _worst(values: pd.Series, right: pd.Series) -> object:
+    """The first value that is wrong: of text among numbers, the first that is no number."""
+    wrong = values[~right]
+    text = wrong[pd.to_numeric(wrong, errors="coerce").isna()]
+    value = (text if len(text) else wrong).iloc[0]
+    return value.item() if hasattr(value, "item") else value
 
 
 def _refuse_duplicates(scores: pd.DataFrame) -> None:
@@ -108,6 +180,8 @@ def _refuse_duplicates(scores: pd.DataFrame) -> None:
 
 
 def _refuse_silent_failures(scores: pd.DataFrame) -> None:
+    if scores["failed"].isna().any():
+        raise UserError(f"{scores['file'][scores['failed'].isna()].iloc[0]}: column 'failed' lacks a value")
     silent = scores["l2_error"].isna() & ~scores["failed"].astype(bool)
     if silent.any():
         row = scores[silent].iloc[0]

@@ -12,12 +12,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from tgmm.columns import ROLES, TASKSET_ROLES
 from tgmm.errors import UserError, refuse_unknown
-from tgmm.files import read_json, write_atomically
-from tgmm.settings import Count, Name, Settings, several
+from tgmm.files import check_outputs, read_json, write_atomically
+from tgmm.settings import Count, Line, Name, Seed, Settings, Text, one_or_several, several
+from tgmm.tasks.shifts import ShiftValues
 
 if TYPE_CHECKING:
     from tgmm.study import Study
@@ -65,7 +66,7 @@ class ArtefactSettings(Settings):
     target: ClassVar[str] = "all"
     module: ClassVar[str]
 
-    caption: str = Field("", max_length=2000, description="Caption; empty takes the one of the artefact's kind.")
+    caption: Text = Field("", max_length=2000, description="Caption; empty takes the one of the artefact's kind.")
     scales: several(Name, least=0) = Field((), description="The scales that have it; none named stands for all.")
 
     def sources(self, study: Study) -> Sources:
@@ -183,6 +184,7 @@ class ProbePicture(OfFamilies):
 
     module: ClassVar[str] = "tgmm.figures.probes"
     kind: Literal["probe-picture"]
+    families: Annotated[Names, Field(max_length=1)] = Field(description="The family that is shown.")
 
     def sources(self, study: Study) -> Sources:
         return Sources(study.probe_table(self.families[0], picture=True))
@@ -263,7 +265,7 @@ class ClaimsTable(ArtefactSettings):
     recipes: dict[NetworkRole, dict[Name, Names]] = Field(
         description="Role of a network -> recipe -> the methods that stand for it, one a training seed, main one first."
     )
-    marks: dict[Name, Annotated[str, Field(max_length=200)]] = Field(
+    marks: dict[Name, Annotated[Line, Field(max_length=200)]] = Field(
         {}, description="Recipe -> what is built into its network, as a remark beside its name."
     )
     tasksets: dict[TasksetRole, Name] = Field({}, description="Which task set stands for which role in the claims.")
@@ -312,6 +314,34 @@ KINDS = (
 AnyArtefact = Annotated[Union[KINDS], Field(discriminator="kind")]  # noqa: UP007
 
 
+class ShownSettings(Settings):
+    """What the study adds to an artefact's own settings, for its axes, gaps and footnotes; all of it may be missing."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: Line = Field("", max_length=80, description="The artefact's name.")
+    scale: Name | Literal[""] = Field("", description="The scale of the study.")
+    bootstrap: Count = Field(1000, description="Bootstrap resamples behind an interval.")
+    covariance: Literal["isotropic", "anisotropic"] = Field("isotropic", description="Of the tasks.")
+    dimensions: Dimensions = Field((), description="Dimensions of the task set.")
+    n_components: Dimensions = Field((), description="Numbers of components of the task set.")
+    n_points: Dimensions = Field((), description="Numbers of points of the task set.")
+    shifts: tuple[ShiftValues, ...] = Field((), description="Shifts of the task set.")
+    test_tasks: Count = Field(1, description="Test tasks in a cell.")
+    validation_tasks: Count = Field(1, description="Validation tasks for each K of a training.")
+    seed: Seed = Field(0, description="Of the study.")
+    untrained: several(Name, least=0) = Field((), description="Families that this scale does not train.")
+    recipe: Name = Field("components", description="The recipe that the ablation changes.")
+    changes: dict[Name, Line] = Field({}, description="What the changes of the ablation are called.")
+    d: one_or_several(Count) = Field((1,), description="The dimensions that are shown.")
+    K: one_or_several(Count) = Field((1,), description="The numbers of components that are shown.")
+    N: one_or_several(Count) = Field((1,), description="The numbers of points that are shown.")
+    shift: one_or_several(Name) = Field(("none",), description="The kinds of shift that are shown.")
+    shift_value: one_or_several(int | Annotated[float, Field(allow_inf_nan=True)]) = Field(
+        (0.0,), description="The values of a shift that are shown."
+    )
+
+
 NAMES = {get_args(kind.model_fields["kind"].annotation)[0]: kind for kind in KINDS}
 
 
@@ -323,9 +353,10 @@ def drawn_by(settings: Mapping[str, Any], prefix: str) -> tuple[str, ModuleType,
     UserError : for a kind that does not exist or is no figure (or table), or settings that the kind does not take.
     """
     kinds = {name: kind for name, kind in NAMES.items() if kind.prefix == prefix}
-    refuse_unknown("artefact kind", settings.get("kind"), kinds)
+    refuse_unknown("artefact kind", str(settings.get("kind")), kinds)
     kind = kinds[settings["kind"]]
     own = {key: value for key, value in settings.items() if key in kind.model_fields}
+    ShownSettings.read({key: value for key, value in settings.items() if key not in own}, "settings of the artefact")
     defaults = kind.read(own, "settings of the artefact").plain()
     defaults = {key: value for key, value in defaults.items() if value}
     name = settings["kind"].removesuffix("-table").replace("-", "_")
@@ -347,6 +378,7 @@ def draw_figure(
     """
     name, module, settings = drawn_by(settings, FIGURE)
     draw = getattr(module, f"draw_{name}")
+    check_outputs(f"{stem}.pdf", f"{stem}.png")
     from tgmm.figures import style
     from tgmm.figures.layout import save_figure
 
@@ -367,6 +399,7 @@ def write_table(
     """
     name, module, settings = drawn_by(settings, TABLE)
     rows_of = getattr(module, f"{name}_rows")
+    check_outputs(f"{stem}.csv", f"{stem}.md", f"{stem}.tex")
     from tgmm.tables.render import to_latex, to_markdown
 
     read = _read(rows_of, summary, tables)

@@ -32,6 +32,15 @@ PICTURE_COLUMNS = (
     "scale", "family", "seed", "d", "K", "N", "task_id", "l2_error", "block", "head", "part", "item", "component",
     "x", "y", "responsibility", "attention",
 )  # fmt: skip
+# What columns of tables hold; all others hold numbers or truth values.
+TEXTS = {
+    "scale", "taskset", "covariance", "shift", "method", "family", "recipe", "metric", "failure_reason", "quantity",
+    "variant", "reference", "part", "change", "measure", "mixtures", "approach", "heads_claimed",
+}  # fmt: skip
+WHOLE = {"d", "K", "N", "seed", "task_id", "n_tasks", "n_failed"}
+# Columns without a value that is missing, and those of tables of task sets besides.
+COMPLETE = {"d", "seed", "task_id", "scale", "method", "metric"}
+COMPLETE_CELLS = {"taskset", "covariance", "K", "N", "shift", "shift_value"}
 
 ORACLE = "em-oracle"  # EM from the truth, the floor of likelihood methods
 SAMPLE_MEAN = "sample-mean"  # the trivial estimate

@@ -8,23 +8,36 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import Field, create_model
 
 from tgmm.artefacts import AnyArtefact, ArtefactName
 from tgmm.errors import UserError, refuse_unknown
+from tgmm.files import DEEPEST, read_text, write_atomically
 from tgmm.methods.settings import AnyMethod
 from tgmm.models.settings import LOSSES, NETWORK_KINDS
-from tgmm.settings import OF_SCALE, Count, Name, Seed, Settings, Share, one_or_several, several
+from tgmm.settings import (
+    MOST_RESAMPLES,
+    OF_SCALE,
+    Count,
+    Line,
+    Name,
+    Seed,
+    Settings,
+    Share,
+    one_or_several,
+    several,
+)
 from tgmm.tasks.shifts import ShiftValues
 from tgmm.train.settings import AssignmentTraining, Budget
 
 SCALES = Path("workflow/scales")
 SCHEMA = Path("workflow/schemas/config.schema.json")
 BASELINE = "baseline"
-DEEPEST = 20  # levels of lists and mappings in a file
+LONGEST_NUMBER = 40  # digits
+MOST_VALUES = 100_000  # in a file, those that an alias repeats among them
 FORBIDDEN_KEYS = {"__use_yte__": "it would run Python code inside the file"}
 
 Covariance = Literal["isotropic", "anisotropic"]
@@ -73,7 +86,7 @@ class FamilyEntry(TaskFamily):
 class Change(Settings):
     """One change of a recipe. Shares multiply what the recipe has at the scale, to mean the same everywhere."""
 
-    label: str = Field("", max_length=80, description="What figures and tables call it; empty takes its name.")
+    label: Line = Field("", max_length=80, description="What figures and tables call it; empty takes its name.")
     loss: Literal[LOSSES] | None = Field(None, description="The loss; empty keeps the recipe's.")
     tasks_share: Share = Field(
         1.0,
@@ -185,8 +198,8 @@ class Config(Settings):
     validation_tasks: Count = Field(
         256, description="Validation tasks for each K during training.", json_schema_extra=OF_SCALE
     )
-    bootstrap: Annotated[int, Field(ge=1, le=10**6)] = Field(
-        1000, description="Bootstrap resamples behind an interval.", json_schema_extra=OF_SCALE
+    bootstrap: int = Field(
+        1000, ge=1, le=MOST_RESAMPLES, description="Bootstrap resamples behind an interval.", json_schema_extra=OF_SCALE
     )
     networks: Networks = Field(Networks(), description="The size of each kind of network.", json_schema_extra=OF_SCALE)
     training: dict[Name, Budget] = Field({}, description="The budget of each recipe.", json_schema_extra=OF_SCALE)
@@ -202,71 +215,91 @@ def read_config(path: str | Path) -> dict:
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """YAML as it is meant: a key stands once, its name is text, and numbers are decimal."""
+    """YAML as it is meant: a key stands once, its name is text, numbers are decimal, and a date is text."""
+
+    yaml_implicit_resolvers: ClassVar[dict] = {
+        first: [rule for rule in rules if rule[0] != "tag:yaml.org,2002:timestamp"]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen: set[str] = set()
         for key, _ in node.value:
             name = key.value if isinstance(key, yaml.ScalarNode) else None
             if name is None or key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {name or 'here'} must be text: put it in quotes", key.start_mark
-                )
+                raise _mistake(f"the key {name or 'here'} must be text: put it in quotes", key.start_mark)
             if name in FORBIDDEN_KEYS:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {name} is refused: {FORBIDDEN_KEYS[name]}", key.start_mark
-                )
+                raise _mistake(f"the key {name} is refused: {FORBIDDEN_KEYS[name]}", key.start_mark)
             if name in seen and name != "<<":
-                raise yaml.constructor.ConstructorError(None, None, f"the key {name} stands here twice", key.start_mark)
+                raise _mistake(f"the key {name} stands here twice", key.start_mark)
             seen.add(name)
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         text = node.value.lstrip("+-")
-        if not text.isdecimal() or (len(text) > 1 and text.startswith("0")):
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the number {node.value} is not decimal, or has a leading zero", node.start_mark
-            )
+        if not text.isdecimal() or (len(text) > 1 and text.startswith("0")) or len(text) > LONGEST_NUMBER:
+            number = node.value[:LONGEST_NUMBER]
+            raise _mistake(f"the number {number} is not decimal, is too long or has a leading zero", node.start_mark)
         return int(node.value)
+
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        if ":" in node.value or "_" in node.value:
+            raise _mistake(f"the number {node.value[:LONGEST_NUMBER]} is not decimal", node.start_mark)
+        return super().construct_yaml_float(node)
 
 
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
+
+
+def _mistake(text: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
+    return yaml.constructor.ConstructorError(None, None, text, mark)
 
 
 def read_yaml(path: str | Path) -> object:
     """The content of a YAML file; a mistake in it is a `UserError` with line and column."""
+    text = read_text(path)
     try:
-        value = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not text in UTF-8") from None
+        _refuse_traps(text)
+        return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise UserError(f"{path}: {place}not valid YAML ({_one_line(error)})") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML ({_one_line(error)})") from None
-    _refuse_deep(path, value)
-    return value
+        reason = getattr(error, "problem", None) or str(error) or "unreadable characters"
+        raise UserError(f"{path}: {place}not valid YAML ({' '.join(reason.split())})") from None
 
 
-def _refuse_deep(path: str | Path, value: object) -> None:
-    """Refuse what is nested deeper than any configuration, anchors that contain themselves among it."""
-    pending, seen = [(value, 1)], {}
-    while pending:
-        item, depth = pending.pop()
-        if depth > DEEPEST:
-            raise UserError(f"{path}: nested more than {DEEPEST} levels deep")
-        if not isinstance(item, dict | list) or seen.get(id(item), 0) >= depth:
+def _refuse_traps(text: str) -> None:
+    """Refuse what YAML can do and no configuration needs: tags, deep nesting, and anchors that contain themselves or
+    multiply. Nothing is built for it: what is nested 100,000 levels deep would end the process."""
+    anchors: dict[str, tuple[int, int]] = {}  # anchor -> values inside, levels
+    pending: list[list] = []  # of the lists and mappings that are open: anchor, values inside so far, levels so far
+    for event in yaml.parse(text, Loader=_Loader):
+        anchor, size, levels = getattr(event, "anchor", None), 1, 0
+        if getattr(event, "tag", None) is not None:
+            raise _mistake(f"the tag {event.tag} is refused: a value says by itself what it is", event.start_mark)
+        if isinstance(event, yaml.CollectionStartEvent):
+            pending.append([anchor, 1, 1])
+        elif isinstance(event, yaml.AliasEvent):
+            if anchor not in anchors:
+                raise _mistake(f"the anchor {anchor} is not defined, or contains itself", event.start_mark)
+            (size, levels), anchor = anchors[anchor], None
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, size, levels = pending.pop()
+        elif not isinstance(event, yaml.ScalarEvent):
             continue
-        seen[id(item)] = depth
-        pending += [(inner, depth + 1) for inner in (item.values() if isinstance(item, dict) else item)]
-
-
-def _one_line(error: Exception) -> str:
-    text = getattr(error, "problem", None) or str(error) or "unreadable characters"
-    return " ".join(text.split())
+        if len(pending) + levels > DEEPEST:
+            raise _mistake(f"nested more than {DEEPEST} levels deep", event.start_mark)
+        if isinstance(event, yaml.CollectionStartEvent):
+            continue
+        if anchor:
+            anchors[anchor] = size, levels
+        if pending:
+            pending[-1][1:] = pending[-1][1] + size, max(pending[-1][2], levels + 1)
+            if pending[-1][1] > MOST_VALUES:
+                raise _mistake(
+                    f"more than {MOST_VALUES:,} values, those that aliases repeat included", event.start_mark
+                )
 
 
 def merge_config(values: Mapping, root: str | Path = ".") -> Config:
@@ -335,7 +368,5 @@ def schema_text() -> str:
 
 
 if __name__ == "__main__":
-    from tgmm.files import write_atomically
-
     write_atomically(SCHEMA, schema_text())
     print(f"{SCHEMA} written")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -15,12 +15,12 @@ from torch import Tensor
 
 from tgmm import metrics
 from tgmm.columns import METRICS, SCORE_COLUMNS
-from tgmm.errors import UserError
+from tgmm.errors import UserError, shown
 from tgmm.files import write_parquet
 from tgmm.methods.base import Method, TaskPoints
 from tgmm.methods.settings import AnyMethod, MethodContext
 from tgmm.mixture import Mixture, rescaled
-from tgmm.settings import Name, Seed, Settings, read_as
+from tgmm.settings import FamilyName, Name, Seed, Settings, read_as
 from tgmm.tasks.taskset import Cell, TaskSet
 
 
@@ -31,7 +31,7 @@ class ScoreSettings(Settings):
     entry: AnyMethod = Field(description="Its settings.")
     scale: Name = Field(description="The scale of the study.")
     seed: Seed = Field(description="Root of the method's own random numbers.")
-    family: str = Field("", max_length=200, description="The family whose network it runs; empty for a baseline.")
+    family: FamilyName | Literal[""] = Field("", description="The family whose network it runs; empty for a baseline.")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ScoreSettings:
@@ -40,6 +40,14 @@ class ScoreSettings(Settings):
         entry = {key: value for key, value in values.items() if key not in own}
         own["entry"] = read_as(AnyMethod, entry, f"method '{values.get('method')}'")
         return cls.read(own, "settings of tgmm score")
+
+
+def read_score_settings(values: Mapping[str, Any]) -> list[ScoreSettings]:
+    """Settings of one method, or of several under the key ``methods``, as commands take them."""
+    methods = values["methods"] if list(values) == ["methods"] else [values]
+    if not isinstance(methods, list) or not methods or not all(isinstance(entry, Mapping) for entry in methods):
+        raise UserError(f"settings of tgmm score: 'methods' must be a list of settings, not {shown(methods)}")
+    return [ScoreSettings.from_dict(entry) for entry in methods]
 
 
 @dataclass(frozen=True)

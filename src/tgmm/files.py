@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, by a temporary name that is then renamed; headers read with care; locks."""
+"""Files: written whole or not at all, by a temporary name that is then renamed; read with care; locks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from tgmm.errors import UserError
+from tgmm.errors import UserError, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,9 @@ KINDS = {
     stat.S_IFSOCK: "a socket",
 }
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
-# Limits of a safetensors header. The largest of this project, of a training state with a long history, have 3 MB.
+# Limits of text that is read whole, and of a safetensors header; the largest header, of a long training, has 3 MB.
+LARGEST_TEXT = 64 << 20
+DEEPEST = 20  # levels of lists and mappings in settings and records
 LARGEST_HEADER = 32 << 20
 MOST_TENSORS = 10_000
 ITEM_SIZES = {
@@ -76,6 +78,26 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def check_outputs(*paths: str | Path) -> None:
+    """Refuse outputs that could not be written, all of them before any work is done.
+
+    Raises
+    ------
+    UserError : for the first that is no regular file, or whose folder cannot be made or written.
+    """
+    for path in map(Path, paths):
+        try:
+            folder = regular_target(path).absolute().parent
+            while not folder.exists():
+                folder = folder.parent
+            if not folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
 def regular_target(path: Path) -> Path:
     """Where to write for ``path``: itself, or what a symlink stands for; it need not exist.
 
@@ -110,11 +132,9 @@ def write_json(path: str | Path, value: Any) -> None:
 def read_json(path: str | Path, advice: str = "") -> Any:
     """The content of a JSON file; a `UserError` with the path, and the advice, where it cannot be read."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}){advice}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON ({' '.join(str(error).split())}){advice}") from error
+        return parse_json(read_text(path), path)
+    except UserError as error:
+        raise UserError(f"{error}{advice}") from error
 
 
 def write_parquet(path: str | Path, table: pd.DataFrame) -> None:
@@ -147,6 +167,73 @@ def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
     return current
+
+
+# --- reading text ----------------------------------------------------------------------------------------------------
+
+
+def read_text(path: str | Path) -> str:
+    """The content of a text file in UTF-8.
+
+    Raises
+    ------
+    UserError : one line with the path, where it cannot be read, is no text or has more than 64 MB.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_TEXT + 1)
+        if len(content) > LARGEST_TEXT:
+            raise UserError(f"{path}: has more than {LARGEST_TEXT:,} bytes, which no such file has")
+        return content.decode()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not text in UTF-8") from error
+    except ValueError as error:
+        raise UserError(f"{str(path)!r}: is no path ({error})") from error
+
+
+def parse_json(text: str, where: str | Path) -> Any:
+    """The value of a JSON text in which no key is repeated.
+
+    Parameters
+    ----------
+    text : JSON; NaN and Infinity may stand for numbers, as Python writes them.
+    where : what the text is of, in front of an error.
+
+    Raises
+    ------
+    UserError : one line with the place of the mistake.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=_different_keys)
+        _refuse_deep(value, DEEPEST)
+        json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        place = f"{error.msg}, line {error.lineno}, column {error.colno}"
+        raise UserError(f"{where}: not valid JSON ({place})") from error
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: not valid JSON (a text with half a character)") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not valid JSON ({error})") from error
+    return value
+
+
+def _different_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for place, key in enumerate(keys) if key in keys[:place])
+        raise ValueError(f"the key {shown(repeated)} stands there twice")
+    return values
+
+
+def _refuse_deep(value: Any, levels: int) -> None:
+    if isinstance(value, dict | list):
+        if not levels:
+            raise ValueError(f"nested more than {DEEPEST} levels deep")
+        for item in value.values() if isinstance(value, dict) else value:
+            _refuse_deep(item, levels - 1)
 
 
 # --- safetensors headers ---------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ record of a training) and what describes it (the JSON schema for editors) use th
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Self, Union, get_args
 
@@ -22,13 +23,36 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from tgmm.errors import UserError, unknown_name
+from tgmm.errors import UserError, shown, unknown_name
 
-LONGEST_VALUE = 60
 LARGEST_SEED = 2**62
+MOST_RESAMPLES = 100_000  # of a bootstrap: all of a cell are in memory at once
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9+-]*$"
+WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]{0,39})")
+TRUTH = re.compile("true|false")
+DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+# Pydantic's errors whose own words are of Python's types.
+WORDS = dict.fromkeys(
+    ("dict_type", "mapping_type", "model_type", "model_attributes_type"), "must hold keys and values"
+) | {"tuple_type": "must be a list", "string_type": "must be text", "too_short": "must not be empty"}
+
+
+def _refuse_unprintable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be printable text on one line")
+    return text
+
+
+def _refuse_control(text: str) -> str:
+    _refuse_unprintable(text.replace("\n", " "))
+    return text
+
+
+Line = Annotated[str, AfterValidator(_refuse_unprintable)]
+Text = Annotated[str, AfterValidator(_refuse_control)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=80)]
+FamilyName = Annotated[str, Field(pattern=NAME_PATTERN, max_length=200)]
 Count = Annotated[int, Field(ge=1, le=10**12)]
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Share = Annotated[float, Field(gt=0, le=1000)]
@@ -117,7 +141,12 @@ def explain(error: ValidationError, model: type[BaseModel], values: Any, where: 
     model, values : what was validated, and with what; the nearest valid key is looked up in them.
     where : put in front.
     """
-    first = min(error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden")
+
+    # A mistyped key explains the keys that are missing, and a number is more than a whole number.
+    def rank(item: ErrorDetails) -> tuple[bool, bool]:
+        return item["type"] != "extra_forbidden", item["loc"][-1:] == ("int",)
+
+    first = min(error.errors(include_url=False), key=rank)
     prefix = f"{where}: " if where else ""
     return UserError(prefix + _line(first, model, values))
 
@@ -125,8 +154,8 @@ def explain(error: ValidationError, model: type[BaseModel], values: Any, where: 
 def _line(error: ErrorDetails, model: type[BaseModel], values: Any) -> str:
     *location, last = error["loc"] or ("",)
     if last == "[key]":  # pydantic's mark of a mapping's key
-        return f"'{key_path(location[:-1])}': the name {shown(error['input'])} must match {NAME_PATTERN}"
-    place, owner = _locate(error["loc"], model, values)
+        return f"'{key_path(location[:-1])}': the name {shown(error['input'])} {_wanted(error)}"
+    place, owner = _locate(error["loc"], model, values, missing=error["type"] == "missing")
     path = key_path(place)
     match error["type"]:
         case "extra_forbidden":
@@ -142,16 +171,26 @@ def _line(error: ErrorDetails, model: type[BaseModel], values: Any) -> str:
         case "union_tag_invalid":
             choices = [tag.strip(" '") for tag in error["ctx"]["expected_tags"].split(",")]
             return str(unknown_name(f"value of '{key_path([*place, 'kind'])}':", error["ctx"]["tag"], choices))
-    message = error["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:] if message[:1].isupper() and not message[:2].isupper() else message
-    message = message.replace("input should", "must", 1)
+    message = _wanted(error)
     if message.startswith("must"):
-        return f"'{path}' {message}, not {shown(error['input'])}"
+        return f"'{path}' {message}, not {shown(error['input'])}" if path else f"{message}, not {shown(error['input'])}"
     return f"'{path}': {message}" if path else message
 
 
-def _locate(location: tuple, model: type[BaseModel], values: Any) -> tuple[list, type[BaseModel] | None]:
-    """The path of keys in the values (pydantic's names of union members left out), and the class that owns its end."""
+def _wanted(error: ErrorDetails) -> str:
+    """What would be right, in words that follow a key's name where they begin with "must"."""
+    if error["type"] in WORDS:
+        return WORDS[error["type"]]
+    message = error["msg"].removeprefix("Value error, ").replace("should match pattern", "must match", 1)
+    message = re.sub(r"^(Input|String|Tuple|Dictionary) (should|must)", "must", message)
+    return message[0].lower() + message[1:] if message[:1].isupper() and not message[:2].isupper() else message
+
+
+def _locate(location: tuple, model: type[BaseModel], values: Any, missing: bool) -> tuple[list, type[BaseModel] | None]:
+    """The path of keys in the values (pydantic's names of union members left out), and the class that owns its end.
+
+    The last key is in the values unless it is what is missing.
+    """
     place: list = []
     owner: type[BaseModel] | None = model
     current, at = model, values
@@ -165,7 +204,7 @@ def _locate(location: tuple, model: type[BaseModel], values: Any) -> tuple[list,
             current = owner = chosen
             continue
         field = _fields(current).get(step) if current is not None else None
-        if not known and not inside and field is None and step is not location[-1]:
+        if not known and not inside and field is None and not (missing and step is location[-1]):
             continue
         if isinstance(current, type) and _fields(current):
             owner = current
@@ -223,12 +262,6 @@ def key_path(parts: list) -> str:
     return path
 
 
-def shown(value: object) -> str:
-    """A value in one short piece of text, on one line."""
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
-
-
 def _number(value: Any, annotation: Any) -> Any:
     """Text as the number or truth value that it stands for, where only those are valid; anything else as it is."""
     if isinstance(value, tuple):
@@ -238,13 +271,10 @@ def _number(value: Any, annotation: Any) -> Any:
     kinds = {part for part in _parts(annotation) if isinstance(part, type)}
     if not kinds & {int, float, bool} or str in kinds:
         return value
-    for kind, read in ((int, int), (float, float), (bool, {"true": True, "false": False}.__getitem__)):
-        if kind in kinds:
-            try:
-                number = read(value.strip().lower())
-            except (ValueError, KeyError):
-                continue
-            return number if not isinstance(number, float) or math.isfinite(number) else value
+    for kind, form, read in ((int, WHOLE, int), (float, DECIMAL, float), (bool, TRUTH, "true".__eq__)):
+        if kind in kinds and form.fullmatch(value):
+            number = read(value)
+            return number if math.isfinite(number) else value
     return value
 
 

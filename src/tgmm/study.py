@@ -18,14 +18,17 @@ from tgmm.artefacts import (
     OfScores,
     Sources,
 )
+from tgmm.columns import ORACLE
 from tgmm.config import BASELINE, Change, Config, FamilyEntry, merge_config, read_config, scale_names
 from tgmm.errors import UserError, refuse_unknown
 from tgmm.methods.settings import Network
+from tgmm.tasks.settings import TaskSetSettings
 from tgmm.tasks.shifts import check_feasible, refuse_value
 from tgmm.train.settings import TrainingSettings, training_hours
 
 MODEL_FILES = ("model.safetensors", "config.json", "history.csv")
 LONGEST_HOURS = 24.0  # of training on processors, before somebody has to ask for it
+PROBED, PICTURED = "components", 2  # the kind of networks that probes look into, and the dimension of a picture
 PROBE_TASKS, PROBE_EM_STEPS = 256, 20  # for each K; what goes on inside needs fewer tasks than a comparison of errors
 PLANE_TASKS, PLANE_EM_STEPS = 4, 20  # for each K, on the page of the results
 OTHER_QUESTION = "Further results"
@@ -493,11 +496,16 @@ def check_references(study: Study, scales: Iterable[str]) -> None:
     budgets = [recipe.training or name for name, recipe in config.recipes.items()]
     for budget in config.training:
         refuse_unknown("recipe in 'training':", budget, budgets)
-    _check_tasks(config)
+    _check_tasks(study)
     _check_families(config)
+    for pattern in config.trained:
+        if not any(fnmatchcase(name, pattern) for name in study.planned):
+            raise UserError(f"'trained': no family of 'families' matches '{pattern}'")
     for name, method in config.methods.items():
         if isinstance(method, Network):
             refuse_unknown(f"recipe in 'methods.{name}.recipe':", method.recipe, config.recipes)
+        if name == ORACLE and not method.knows_truth:
+            raise UserError(f"'methods.{name}': is the floor of all others, and must be of kind em with start truth")
     for name, artefact in config.artefacts.items():
         for scale in artefact.scales:
             refuse_unknown(f"scale in 'artefacts.{name}.scales':", scale, scales)
@@ -505,8 +513,9 @@ def check_references(study: Study, scales: Iterable[str]) -> None:
     _check_ablation(study)
 
 
-def _check_tasks(config: Config) -> None:
-    """Means must find room within the cosine limit, and shifts must make sense."""
+def _check_tasks(study: Study) -> None:
+    """Means must find room within the cosine limit, shifts must make sense, and no set may be too large."""
+    config = study.config
     entries = {f"families[{place}]": entry for place, entry in enumerate(config.families)}
     entries |= {f"tasksets.{name}": entry for name, entry in config.tasksets.items()}
     if config.ablation.changes:
@@ -524,6 +533,8 @@ def _check_tasks(config: Config) -> None:
                 _blamed(f"{key}.values'", refuse_value, shift.kind, value)
             if shift.kind == "wrong-k" and min(entry.K) + min(shift.values) < 1:
                 raise UserError(f"{key}.values': K + {min(shift.values):g} leaves no component to fit")
+    for file, (name, _) in study.tasksets.items():
+        _blamed(f"'tasksets.{name}'", TaskSetSettings.read, study.task_settings(file))
 
 
 def _check_families(config: Config) -> None:
@@ -551,6 +562,11 @@ def _check_artefact(study: Study, name: str, artefact: Any) -> None:
         raise UserError(f"'{key}': the name of a {artefact.kind} must begin with '{artefact.prefix}'")
     for family in getattr(artefact, "families", ()):
         refuse_unknown(f"family in '{key}.families':", family, study.planned)
+    for family, picture in artefact.probed().items():
+        kind = config.recipes[study.planned[family].recipe].network
+        if kind != PROBED or (picture and study.planned[family].d != PICTURED):
+            also = f" in d = {PICTURED}" if picture else ""
+            raise UserError(f"'{key}.families': needs networks of kind '{PROBED}'{also}, and {family} is none")
     for method in getattr(artefact, "methods", ()):
         refuse_unknown(f"method in '{key}.methods':", method, config.methods)
     for role, taskset in getattr(artefact, "tasksets", {}).items():

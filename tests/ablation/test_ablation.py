@@ -168,7 +168,7 @@ def test_the_command_refuses_settings_of_another_part(tmp_path):
     result = subprocess.run([sys.executable, "-m", "tgmm", *arguments], capture_output=True, text=True, check=False,
                             cwd=tmp_path)  # fmt: skip
     assert result.returncode == 2
-    assert result.stderr == "tgmm: --settings are of d = 2, seed 1, not of 8, 1\n"
+    assert result.stderr == "tgmm: --settings are of {'d': 2, 'seed': 1}, not of {'d': 8, 'seed': 1}\n"
 
 
 def test_speeds_are_relative_to_the_baseline_of_the_round():

@@ -232,7 +232,7 @@ def test_the_table_is_whole_and_reproducible(model, measured):
 
 
 def test_missing_settings_are_named(model):
-    with pytest.raises(UserError, match="probe settings lack 'em_steps'"):
+    with pytest.raises(UserError, match="missing key 'em_steps'"):
         measure.measure_probes(model, {key: value for key, value in SETTINGS.items() if key != "em_steps"})
 
 

@@ -83,7 +83,7 @@ def test_all_tokens_agree_and_coordinates_follow_the_vector():
     torch.testing.assert_close(trajectory[-1], run_power_transformer(network, tensor, vector))
 
 
-@pytest.mark.parametrize("dimension", [3, 8, 16])
+@pytest.mark.parametrize("dimension", [3, 8])
 def test_all_components_of_an_orthogonal_tensor_are_recovered(dimension):
     tensor, values, vectors = orthogonal_case(2, dimension)
     starts = torch.from_numpy(random_case(2 * dimension * 12, dimension)[1]).view(2, dimension, 12, dimension)

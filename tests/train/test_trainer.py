@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -294,6 +295,34 @@ def test_a_terminated_process_saves_and_the_next_one_ends_with_the_same_bits(rel
     assert train_family(settings(), tmp_path / "out", tmp_path / "work", CPU).kind == "finished"
     assert "toy: resuming at step" in capsys.readouterr().out
     assert_same_release(tmp_path / "out", released / "out")
+
+
+def test_a_trainer_ends_with_a_state_when_its_workflow_was_killed(released, tmp_path):
+    """SIGKILL to Snakemake leaves its jobs running: the shell between the two gets another parent."""
+    workflow = tmp_path / "snakemake"
+    workflow.write_text("import subprocess, sys\nsubprocess.run(sys.argv[1], shell=True, executable='bash')\n")
+    slow = DRIVER.replace("time.sleep(0.1)", "time.sleep(0.5)")
+    command = shlex.join([sys.executable, "-c", slow, str(tmp_path), json.dumps(VALUES), "60"])
+    process = subprocess.Popen(
+        [sys.executable, str(workflow), f"echo $$; {command} > {tmp_path}/log; echo $? > {tmp_path}/rc"],
+        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    process.stdout.readline()
+    wait_for(lambda: (tmp_path / "log").exists() and "step" in (tmp_path / "log").read_text())
+    process.kill()
+    process.wait()
+    wait_for(lambda: (tmp_path / "rc").exists() and (tmp_path / "rc").read_text())
+    assert (tmp_path / "rc").read_text() == f"{128 + signal.SIGHUP}\n"
+    assert train_family(settings(), tmp_path / "out", tmp_path / "work", CPU).kind == "finished"
+    assert_same_release(tmp_path / "out", released / "out")
+
+
+def wait_for(condition) -> None:
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not happen within a minute")
 
 
 def test_a_family_waits_for_its_other_trainer_and_goes_on_when_that_is_killed(released, tmp_path, monkeypatch, capsys):

@@ -104,7 +104,21 @@ MISTAKES = [
     ("methods.em.kind", "emm", "unknown value of 'methods.em.kind': 'emm'; did you mean 'em'?"),
     ("methods.em.stars", 3, "unknown key in 'methods.em': 'stars'; did you mean 'starts'?"),
     ("methods.Em", {"kind": "em"}, "'methods': the name 'Em' must match"),
-    ("methods", 3, "'methods' must be a valid dictionary, not 3"),
+    ("methods.em-oracle", {"kind": "spectral"}, "'methods.em-oracle': is the floor of all others"),
+    ("trained", ["nothing"], "'trained': no family of 'families' matches 'nothing'"),
+    ("test_tasks", 10**10, "'tasks' must be less than or equal to 1000000"),
+    ("networks", {"gpt2": {"positions": 10}}, "network positions 10 are fewer than the N = 128 points of a task"),
+    (
+        "training",
+        {"components": {"learning_rate": 1e31}},
+        "must be less than or equal to 1000000000000000000000000000000, not 1e+31",
+    ),
+    ("ablation.changes.wider.label", "a\nb", "must be printable text on one line, not 'a\\nb'"),
+    ("artefacts.fig-training.caption", "a\0b", "must be printable text on one line, not 'a\\x00b'"),
+    ("recipes.components.network", "a\nb", "'a\\nb' (valid: components"),
+    ("artefacts.fig-probes.families", ["isotropic-d8-n128-matched"], "needs networks of kind 'components'"),
+    ("artefacts.fig-probe-picture.families", ["isotropic-d8-n128-components"], "of kind 'components' in d = 2"),
+    ("methods", 3, "'methods' must hold keys and values, not 3"),
     ("training", {"components": {"learning_rate": "fast"}}, "must be a valid number, not 'fast'"),
     ("training", {"compnents": {"tasks": 5}}, "unknown recipe in 'training': 'compnents'; did you mean 'components'?"),
     ("networks", {"gpt2": {"heads": 7}}, "'networks.gpt2': network width 64 is not a multiple"),
@@ -304,14 +318,18 @@ def test_models_that_are_there_are_not_missing(study, tmp_path):
         ("on: 3\n", "the key on must be text"),
         ("1.5: 3\n", "the key 1.5 must be text"),
         ("__use_yte__: true\n", "the key __use_yte__ is refused"),
-        ("seed: !!int abc\n", "the number abc is not decimal"),
-        ("seed: 2026-13-45\n", "not valid YAML"),
+        ("seed: !!int abc\n", "the tag tag:yaml.org,2002:int is refused"),
+        ("scale: smoke\nseed: 2026-13-45\n", "'seed' must be a valid integer, not '2026-13-45'"),
+        ("seed: 1:30.5\n", "the number 1:30.5 is not decimal"),
+        ("a: " + "[" * 100_000 + "\n", "levels deep"),
+        ("a0: &a0 []\n" + "".join(f"a{n + 1}: &a{n + 1} [{f'*a{n},' * 9}]\n" for n in range(9)), "more than 100,000"),
         ("a: " + "[" * 500 + "]" * 500 + "\n", "levels deep"),
-        ("a: &a [*a]\n", "levels deep"),
+        ("a: &a [*a]\n", "contains itself"),
         ("- 1\n", "must hold keys and values at the top level"),
     ],
 )
 def test_what_yaml_would_make_of_a_slip_is_refused(tmp_path, text, reason):
+    shutil.copytree(ROOT / "workflow/scales", tmp_path / "workflow/scales")
     path = tmp_path / "config.yaml"
     path.write_text(text)
     with pytest.raises(UserError) as error:

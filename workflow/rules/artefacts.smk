@@ -34,8 +34,8 @@ rule draw_figure:
         png=report(
             "results/{scale}/figures/{figure}.png",
             caption="../report/figure.rst",
-            category="Figures",
-            labels={"figure": "{figure}", "scale": "{scale}"},
+            category=question_of("figure"),
+            labels={"name": "{figure}", "scale": "{scale}"},
         ),
     log:
         "logs/{scale}/figures/{figure}.log",
@@ -67,8 +67,8 @@ rule write_table:
         csv=report(
             "results/{scale}/tables/{table}.csv",
             caption="../report/table.rst",
-            category="Tables",
-            labels={"table": "{table}", "scale": "{scale}"},
+            category=question_of("table"),
+            labels={"name": "{table}", "scale": "{scale}"},
         ),
         md="results/{scale}/tables/{table}.md",
         tex="results/{scale}/tables/{table}.tex",

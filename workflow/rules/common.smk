@@ -81,6 +81,11 @@ def files_of(artefacts):
     return [f"{STUDY.results}/{folder}/{name}.{end}" for name, (folder, ends) in kinds.items() for end in ends]
 
 
+def question_of(wildcard):
+    """The heading of the report that a figure or table stands under, by the wildcard that names it."""
+    return lambda wildcards: STUDY.question(wildcards[wildcard])
+
+
 def table_options(artefact):
     """The options that name the further tables of an artefact."""
     return [word for name, path in STUDY.sources(artefact).tables.items() for word in ("--table", f"{name}={path}")]

@@ -9,10 +9,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal, Self
 
 import pandas as pd
 import torch
+from pydantic import Field, model_validator
 
 from tgmm.ablation import COLUMNS, ORACLE, PLAIN, REFINED, RESTARTS
 from tgmm.config import BASELINE
@@ -20,6 +21,7 @@ from tgmm.counter_random import derive_seed
 from tgmm.errors import DivergenceError
 from tgmm.methods.em import EMSettings, estimate_em
 from tgmm.metrics import l2_error
+from tgmm.settings import Count, Name, Seed, Settings
 from tgmm.train.family import train_network
 from tgmm.train.progress import deferred_signals
 from tgmm.train.settings import TrainingSettings
@@ -27,6 +29,31 @@ from tgmm.train.trainer import ValidationSet
 
 VALIDATION_TASKS = 1  # of a measurement of speed: it ends with a validation, whose time does not count
 FROM_HISTORY = ("tasks", "processor_seconds", "seconds", PLAIN, ORACLE, "parameters")
+
+
+class ChangeSettings(Settings):
+    """One change of the ablation."""
+
+    change: Name = Field(description="Its name.")
+    settings: TrainingSettings = Field(description="Settings of its training.")
+
+
+class PartSettings(Settings):
+    """A part of the ablation, that of one d and one seed; the baseline is the first change."""
+
+    d: Count = Field(description="Dimension of the points.")
+    seed: Seed = Field(description="Of every training.")
+    scale: Name | Literal[""] = Field("", description="The scale of the study.")
+    em_steps: int = Field(ge=0, le=10**4, description="EM steps that follow a network.")
+    em_starts: int = Field(ge=1, le=10**4, description="Starts of EM beside the networks.")
+    changes: tuple[ChangeSettings, ...] = Field(min_length=1, description="The changes.")
+
+    @model_validator(mode="after")
+    def _check_changes(self) -> Self:
+        names = [entry.change for entry in self.changes]
+        if names[0] != BASELINE or len(set(names)) < len(names):
+            raise ValueError(f"changes must begin with '{BASELINE}' and have different names, not {names}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -53,7 +80,7 @@ def run_ablation(values: dict[str, Any], work: Path, device: torch.device, repor
     Part with `tgmm.ablation.COLUMNS`: a row for every validation, the last of a change with the errors after EM steps
     and of EM from many starts. Settings that cannot be trained are a `UserError` before anything is trained.
     """
-    changes = {entry["change"]: TrainingSettings.from_dict(entry["settings"]) for entry in values["changes"]}
+    changes = {entry.change: entry.settings for entry in PartSettings.read(values, "settings of the ablation").changes}
     tables = []
     with deferred_signals() as request:
         validation = ValidationSet(next(iter(changes.values())), device)
@@ -122,6 +149,7 @@ def measure_speeds(values: dict[str, Any], rounds: int, tasks: int, device: torc
     whole batches. Returns a row for each change and round: `change`, `round`, `speed` (tasks per processor second; NaN
     where the training diverged) and `share`, the speed by that of the baseline in the same round.
     """
+    PartSettings.read(values, "settings of the ablation")
     entries = values["changes"]
     rows = []
     for number in range(rounds):

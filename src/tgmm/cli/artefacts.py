@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import textwrap
@@ -15,7 +14,7 @@ import typer
 from tgmm.cli.common import ConfigOption, ScaleOption, SettingsOption, load_settings, resolve_settings
 from tgmm.errors import UserError, refuse_unknown
 from tgmm.figures.style import STYLES, is_level, method_style
-from tgmm.files import write_atomically
+from tgmm.files import read_json, read_text, write_atomically
 from tgmm.tables.render import write_number, write_percent
 
 StemOption = Annotated[Path, typer.Option(help="Path of the files to write, without suffix.")]
@@ -31,10 +30,12 @@ def aggregate(
     settings: SettingsOption = None,
 ) -> None:
     """Summarise scores: mean, median, 95 % interval and failures of every method in every cell."""
+    from tgmm.aggregate import SummarySettings
     from tgmm.aggregate import aggregate as write_summary
 
     values = {"bootstrap": resamples, "seed": seed} | (load_settings(settings) or {})
-    options = {"resamples": values["bootstrap"], "seed": values["seed"], "recipes": values.get("recipes")}
+    chosen = SummarySettings.read(values, "settings of tgmm aggregate")
+    options = {"resamples": chosen.bootstrap, "seed": chosen.seed, "recipes": chosen.recipes, "scale": chosen.scale}
     summary = write_summary(files, out, headline, **options)
     print(f"{len(files)} score files, {summary['method'].nunique()} methods -> {out}, {headline}")
 
@@ -160,7 +161,7 @@ def headline(
     if into is None:
         print_headline(meta, tables, root, scale)
         return
-    before = _read_text(into)
+    before = read_text(into)
     after = replace_between_markers(before, markdown_lines(meta, tables), into)
     if not check:
         write_atomically(into, after)
@@ -187,7 +188,7 @@ def read_headline(path: Path, scale: str) -> tuple[dict, list[HeadlineTable]]:
         there = f" (there are results of {', '.join(run)})" if run else ""
         raise UserError(f"{path}: not there; scale '{scale}' has not been run{there}")
     try:
-        numbers = json.loads(_read_text(path))
+        numbers = read_json(path)
         meta = TypeAdapter(dict[str, str | int]).validate_python(numbers.pop("meta"))
         cells = TypeAdapter(dict[str, dict[str, dict[str, dict[str, float | None]]]]).validate_python(numbers)
         return meta, [_table(name, part) for name, part in cells.items() if len(part) <= MOST_CELLS]
@@ -202,14 +203,6 @@ def _chosen(tables: list[HeadlineTable], names: list[str]) -> list[HeadlineTable
     for name in names:
         refuse_unknown("task set", name, known)
     return [known[name] for name in names] or tables
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise UserError(f"{path}: cannot be read ({reason})") from error
 
 
 def _first_mistake(error) -> str:
@@ -280,13 +273,14 @@ def _provenance(meta: dict) -> str:
 
 
 def artefact_lines(root: Path, scale: str) -> list[str]:
-    """Return where figures, tables and the paper are, as far as they are there."""
+    """Return where figures, tables, the paper and the page are, as far as they are there."""
     results = root / "results" / scale
     found = [("figures", results / "figures", "*.pdf"), ("tables", results / "tables", "*.md")]
     counts = [(label, folder, len(list(folder.glob(pattern)))) for label, folder, pattern in found]
     lines = [f"{label:8} {count} in {folder}" for label, folder, count in counts if count]
     paper = root / "paper" / "build" / ("paper.pdf" if scale == "laptop" else f"paper-{scale}.pdf")
-    return lines + ([f"{'paper':8} {paper}"] if paper.is_file() else [])
+    single = {"paper": paper, "page": results / "index.html"}
+    return lines + [f"{label:8} {path}" for label, path in single.items() if path.is_file()]
 
 
 # --- the table in a Markdown file ------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tgmm.errors import UserError
+from tgmm.errors import UserError, shown
+from tgmm.files import atomic_path, parse_json, read_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,22 +44,25 @@ def load_settings(text_or_path: str | None) -> dict | None:
     text = text_or_path.strip()
     source = "--settings"
     if not text.startswith(("{", "[")):
-        source, text = text, _read(Path(text))
-    try:
-        settings = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{source}: not valid JSON ({error.msg}, line {error.lineno}, column {error.colno})") from error
+        source, text = text, _read_file(text)
+    settings = parse_json(text, source)
     if not isinstance(settings, dict):
         raise UserError(f"{source}: must be a JSON object, not a {type(settings).__name__}")
     return settings
 
 
-def _read(path: Path) -> str:
+def _read_file(path: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise UserError(f"{path}: cannot be read ({reason}); --settings takes JSON text or a JSON file") from error
+        return read_text(path)
+    except UserError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise UserError(f"--settings takes JSON text or a JSON file; {shown(path)} {reason[-200:]}") from error
+
+
+def refuse_other(given: object, asked: object) -> None:
+    """Refuse settings that are not of what the command was asked for."""
+    if given != asked:
+        raise UserError(f"--settings are of {shown(given)}, not of {shown(asked)}")
 
 
 @contextmanager
@@ -76,8 +79,6 @@ def leased(device: str) -> Iterator[Any]:
 
 def write_table(path: Path, table: pd.DataFrame, digits: int | None = None) -> None:
     """Write a table whole or not at all: CSV with so many digits, which the manuscript can read too, or parquet."""
-    from tgmm.files import atomic_path
-
     with atomic_path(path) as temporary:
         if path.suffix == ".parquet":
             table.to_parquet(temporary, index=False)

@@ -16,10 +16,11 @@ from tgmm.cli.common import (
     SettingsOption,
     WorkOption,
     leased,
+    refuse_other,
     resolve_settings,
     write_table,
 )
-from tgmm.errors import UserError
+from tgmm.files import check_outputs
 
 
 def sample_tasks(
@@ -30,9 +31,12 @@ def sample_tasks(
     scale: ScaleOption = None,
 ) -> None:
     """Draw a set of test tasks: parameters, a seed for each task and the hash of its points."""
+    from tgmm.tasks.settings import TaskSetSettings
     from tgmm.tasks.taskset import sample_taskset, save_taskset
 
     values = resolve_settings(settings, config, scale, lambda study: study.task_settings(name))
+    refuse_other(TaskSetSettings.read(values, "task-set settings").name, name)
+    check_outputs(out)
     taskset = sample_taskset(values)
     save_taskset(out, taskset)
     tasks = sum(cell.mixture.n_tasks for cell in taskset.cells)
@@ -54,12 +58,17 @@ def train(
     Ends with 0 when the family is trained or the minutes are over, 2 for bad input, 128 + the signal's number when
     stopped.
     """
+    from tgmm.study import MODEL_FILES
+    from tgmm.train.settings import TrainingSettings
+
     values = resolve_settings(settings, config, scale, lambda study: study.train_settings(family))
+    chosen = TrainingSettings.read(values, "settings of tgmm train")
+    refuse_other(chosen.family, family)
+    check_outputs(*(out / file for file in MODEL_FILES))
     with leased(device) as torch_device:
         from tgmm.train.family import train_family
-        from tgmm.train.settings import TrainingSettings
 
-        reason = train_family(TrainingSettings.from_dict(values), out, work, torch_device, max_minutes)
+        reason = train_family(chosen, out, work, torch_device, max_minutes)
     if reason.kind == "finished":
         print(f"{family}: trained -> {out}")
     elif reason.kind == "budget":
@@ -106,26 +115,25 @@ def score(
 ) -> None:
     """Score methods on every task of a set, beside the truth; the points are drawn once for all of them."""
     with leased(device) as torch_device:
-        from tgmm.evaluate import ScoreSettings, build_scored, score_taskset, write_scores
+        from tgmm.evaluate import build_scored, read_score_settings, score_taskset, write_scores
         from tgmm.tasks.taskset import load_taskset
 
         taskset = load_taskset(tasks)
         name = f"{taskset.settings['taskset']}-d{taskset.settings['dimension']}"
         values = resolve_settings(settings, config, scale, lambda study: _score_settings(study, methods, name))
-        entries = [ScoreSettings.from_dict(entry) for entry in values.get("methods", [values])]
-        if [entry.method for entry in entries] != methods:
-            raise UserError(
-                f"--settings are of {', '.join(entry.method for entry in entries)}, not {', '.join(methods)}"
-            )
+        entries = read_score_settings(values)
+        refuse_other(", ".join(entry.method for entry in entries), ", ".join(methods))
+        single = len(entries) == 1 and out.suffix == ".parquet"
+        files = [out if single else out / f"{entry.method}.parquet" for entry in entries]
+        check_outputs(*files)
         folders = [model or (models / entry.family if models and entry.family else None) for entry in entries]
         covariance = taskset.settings["covariance"]
         scored = [
             build_scored(entry, covariance, torch_device, folder)
             for entry, folder in zip(entries, folders, strict=True)
         ]
-        for entry, scores in zip(entries, score_taskset(taskset, scored), strict=True):
-            single = len(entries) == 1 and out.suffix == ".parquet"
-            write_scores(out if single else out / f"{entry.method}.parquet", scores)
+        for entry, file, scores in zip(entries, files, score_taskset(taskset, scored), strict=True):
+            write_scores(file, scores)
             print(_score_line(entry.method, name, scores))
 
 
@@ -157,8 +165,10 @@ def probe(
     """Measure how far a trained network does what EM does: linear probes, errors by layer, attention."""
     values = resolve_settings(settings, config, scale, lambda study: study.probe_settings(family))
     from tgmm.methods.base import one_thread
-    from tgmm.probes.measure import measure_probes, picture_table
+    from tgmm.probes.measure import ProbeSettings, measure_probes, picture_table
 
+    refuse_other(ProbeSettings.read(values, "settings of tgmm probe").family, family)
+    check_outputs(out, *filter(None, [picture]))
     with one_thread():
         table, tests = measure_probes(model, values)
         write_table(out, table, digits=6)
@@ -211,8 +221,8 @@ def run(
 ) -> None:
     """Train every change with one seed, or go on from the last state; Ctrl-C and SIGTERM save a state first."""
     values = resolve_settings(settings, config, scale, lambda study: study.ablation_settings(d, seed))
-    if (values.get("d"), values.get("seed")) != (d, seed):
-        raise UserError(f"--settings are of d = {values.get('d')}, seed {values.get('seed')}, not of {d}, {seed}")
+    check_outputs(out)
+    refuse_other({key: values.get(key) for key in ("d", "seed")}, {"d": d, "seed": seed})
     name = f"ablation, d = {d}, seed {seed}"
     with leased(device) as torch_device:
         from tgmm.ablation.run import run_ablation

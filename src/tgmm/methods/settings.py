@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Union
 from pydantic import Field
 
 from tgmm.errors import UserError
-from tgmm.settings import Count, Name, Settings
+from tgmm.settings import Name, Settings
 
 if TYPE_CHECKING:
     import torch
@@ -129,7 +129,7 @@ class Network(MethodSettings):
 
     kind: Literal["tgmm"] = Field(description="What sort of estimator this is.")
     recipe: Name = Field("components", description="The recipe of the family.")
-    N: Count = Field(128, description="The N of the family.")
+    N: int = Field(128, ge=2, le=LARGE, description="The N of the family.")
     em_steps: int = Field(0, ge=0, le=LARGE, description="EM steps that follow the network.")
 
     def estimator(self, context: MethodContext) -> Method:

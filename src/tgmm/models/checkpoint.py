@@ -57,6 +57,9 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
     """
     record = read_record(folder)
     path = folder / WEIGHTS_FILE
+    if not path.exists():
+        raise UserError(f"{path}: cannot be read (no such file){ADVICE}")
+    shapes = read_safetensors_header(path).shapes
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -66,12 +69,14 @@ def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpo
         raise UserError(f"{path}: its SHA-256 is not the one in {RECORD_FILE}: corrupt, or from another training")
     try:
         settings = NetworkSettings.from_dict(record["network"])
+        if settings.blocks > len(shapes):
+            raise UserError(f"{settings.blocks:,} blocks, and {path.name} has {len(shapes):,} tensors")
         with torch.device("meta"):  # shapes without memory
             wanted = {name: tuple(tensor.shape) for name, tensor in settings.build().state_dict().items()}
     except (UserError, AttributeError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise UserError(f"{folder / RECORD_FILE}: describes no network of this version ({error})") from error
     try:
-        _refuse_other_shapes(read_safetensors_header(path).shapes, wanted)
+        _refuse_other_shapes(shapes, wanted)
         network = settings.build()
         network.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
     except (SafetensorError, RuntimeError, UserError) as error:

@@ -37,11 +37,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import Field
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -54,11 +55,30 @@ from tgmm.methods.em import EMSettings, estimate_em, run_em_steps
 from tgmm.metrics import l2_error, mean_error, weight_error
 from tgmm.mixture import Mixture, responsibilities
 from tgmm.probes.trace import FIT, TEST, TracedTasks, load_networks, trace_tasks
+from tgmm.settings import MOST_RESAMPLES, FamilyName, Name, Seed, Settings, several
+from tgmm.tasks.sampler import COVARIANCES
+from tgmm.tasks.shifts import MOST_COMPONENTS
 
-SETTINGS = ("family", "covariance", "dimension", "n_components", "longest", "tasks", "em_steps", "bootstrap", "seed")
 PENALTIES = tuple(10.0**power for power in range(-6, 2))  # of the mean squared error of standardised features
 VALIDATION_SHARE = 0.25
+DEFAULT_COMPONENTS = 3  # K of the picture
 Row = dict[str, Any]
+
+
+class ProbeSettings(Settings):
+    """What is measured."""
+
+    family: FamilyName = Field(description="The trained family.")
+    covariance: Literal[COVARIANCES] = Field(description="Covariance of its tasks.")
+    dimension: int = Field(ge=1, le=10_000, description="Dimension d of the points.")
+    n_components: several(Annotated[int, Field(ge=1, le=MOST_COMPONENTS)]) = Field(description="Numbers of components.")
+    longest: int = Field(ge=2, le=10**6, description="Number of points N.")
+    tasks: int = Field(ge=1, le=10**6, description="Tasks for each K and purpose.")
+    em_steps: int = Field(ge=0, le=10**4, description="EM steps beside the network's blocks.")
+    bootstrap: int = Field(ge=1, le=MOST_RESAMPLES, description="Bootstrap resamples behind an interval.")
+    seed: Seed = Field(description="Of the study.")
+    scale: Name | Literal[""] = Field("", description="The scale of the study.")
+    picture_components: int = Field(DEFAULT_COMPONENTS, ge=1, le=MOST_COMPONENTS, description="K of the picture.")
 
 
 def measure_probes(model: Path, settings: dict[str, Any]) -> tuple[pd.DataFrame, list[TracedTasks]]:
@@ -67,17 +87,14 @@ def measure_probes(model: Path, settings: dict[str, Any]) -> tuple[pd.DataFrame,
     Parameters
     ----------
     model : the family's folder.
-    settings : "family", "covariance", "dimension", "n_components" (list of K), "longest" (N), "tasks" (for each K and
-        purpose), "em_steps", "bootstrap", "seed" and, if it has one, "scale".
+    settings : what :class:`ProbeSettings` has.
 
     Returns
     -------
     table : DataFrame with ``PROBE_COLUMNS``.
     tests : the trained network's passes over the test tasks, for the picture.
     """
-    missing = [key for key in SETTINGS if key not in settings]
-    if missing:
-        raise UserError(f"probe settings lack '{missing[0]}'")
+    settings = ProbeSettings.read(settings, "settings of tgmm probe").plain()
     rows: list[Row] = []
     traced = {}
     for variant, network in load_networks(model, settings).items():
@@ -308,9 +325,6 @@ def without(vectors: Tensor, direction: Tensor) -> Tensor:
 
 
 # --- one task for a picture --------------------------------------------------------------------------------------
-
-
-DEFAULT_COMPONENTS = 3
 
 
 def picture_table(tests: list[TracedTasks], table: pd.DataFrame, settings: dict[str, Any]) -> pd.DataFrame:

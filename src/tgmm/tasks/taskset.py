@@ -13,10 +13,9 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
 import torch
-from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -26,69 +25,14 @@ from tgmm.counter_random import derive_seed
 from tgmm.errors import UserError
 from tgmm.files import SafetensorsHeader, read_safetensors_header, write_atomically
 from tgmm.mixture import Mixture
-from tgmm.settings import Settings
-from tgmm.tasks.sampler import COVARIANCES, sample_mixtures, sample_points
-from tgmm.tasks.shifts import MOST_COMPONENTS, Shift, ShiftValues
+from tgmm.tasks.sampler import sample_mixtures, sample_points
+from tgmm.tasks.settings import LARGEST_FILE, MOST_CELLS, TaskSetSettings, refuse_size
+from tgmm.tasks.shifts import Shift
 
 FORMAT = 2
 METADATA_KEY = "taskset"  # one key only: safetensors writes several in random order
 CHUNK_NUMBERS = 4_000_000
-# Limits of what is drawn or read, so that a file that lies about its size is refused before memory is taken for it.
-LARGEST_FILE = 1 << 30  # bytes of parameters; the largest of the study have some 40 MB
-LARGEST_TASK = 10_000_000  # coordinates of one task's points
-MOST_TASKS = 1_000_000
-MOST_CELLS = 10_000
 LARGEST_SEED = 2**63 - 1
-
-
-class TaskSetSettings(Settings):
-    """What a task set is drawn from."""
-
-    taskset: str = Field(min_length=1, max_length=80, description="The set's name.")
-    covariance: Literal[COVARIANCES] = Field(description="Covariance of the tasks.")
-    dimension: int = Field(ge=1, le=100_000, description="Dimension d of the points.")
-    n_components: tuple[Annotated[int, Field(ge=1, le=MOST_COMPONENTS)], ...] = Field(
-        min_length=1, description="Numbers of components K."
-    )
-    n_points: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1, description="Numbers of points N.")
-    tasks: int = Field(ge=1, le=MOST_TASKS, description="Tasks for each K.")
-    heldout_points: int = Field(ge=1, description="Fresh points of each task, for the held-out likelihood.")
-    seed: int = Field(ge=0, le=LARGEST_SEED, description="Root of the random numbers.")
-    shifts: tuple[ShiftValues, ...] = Field((), description="How the tasks differ from those of training.")
-
-    @model_validator(mode="after")
-    def _check_together(self) -> Self:
-        """What several keys must be together; a `UserError`."""
-        shifts = self.all_shifts()
-        least = min(self.n_components) + min(shift.extra_components for shift in shifts)
-        if least < 1:
-            raise UserError(
-                f"shift 'wrong-k': its smallest value leaves methods of K={min(self.n_components)} no component"
-            )
-        groups = 1 + sum(shift.moves_parameters for shift in shifts)
-        numbers = self.tasks * sum(self.n_components) * self.dimension * groups
-        if numbers * (2 if self.covariance == "anisotropic" else 1) * 8 > LARGEST_FILE:
-            size = f"{self.tasks:,} tasks in d={self.dimension:,}"
-            raise UserError(f"{size} make a file above the limit of {LARGEST_FILE:,} bytes; take fewer")
-        try:
-            for n_points in (*self.n_points, self.heldout_points):
-                refuse_size(n_points, self.dimension)
-        except ValueError as error:
-            raise UserError(str(error)) from None
-        return self
-
-    def all_shifts(self) -> list[Shift]:
-        """Every value of every shift; one that shifts nothing where there are none."""
-        shifts = [Shift(entry.kind, value, entry.filter) for entry in self.shifts for value in entry.values]
-        return shifts or [Shift()]
-
-
-def refuse_size(n_points: int, dimension: int) -> None:
-    """Raise a ValueError where one task's points would be too many for memory."""
-    if n_points * dimension > LARGEST_TASK:
-        raise ValueError(
-            f"N={n_points:,} points in d={dimension:,} are above the limit of {LARGEST_TASK:,} coordinates"
-        )
 
 
 def sample_shifted_mixtures(

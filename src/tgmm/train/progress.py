@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 LOG_SECONDS = 15.0
+LOOK_SECONDS = 1.0  # between two looks at whether the workflow is still there
+WORKFLOW = b"snakemake"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -65,12 +69,24 @@ def _clock(seconds: float) -> str:
 
 
 class InterruptRequest:
-    """Which signal asked for a stop, if any; a training answers between two steps."""
+    """Which signal asked for a stop, if any; a training answers between two steps.
 
-    def __init__(self) -> None:
+    The end of the workflow that started this process counts as SIGHUP: killed, it cannot pass a signal on.
+
+    Parameters
+    ----------
+    shell : the process between the workflow and this one, whose parent is looked at; None where nothing is.
+    """
+
+    def __init__(self, shell: int | None = None) -> None:
         self.number: int | None = None
+        self.shell, self.looked = shell, time.monotonic()
 
     def __bool__(self) -> bool:
+        if self.number is None and self.shell and time.monotonic() - self.looked >= LOOK_SECONDS:
+            self.looked = time.monotonic()
+            if not is_workflow(parent_of(self.shell)):
+                self.number = signal.SIGHUP
         return self.number is not None
 
     def receive(self, number: int, _frame: FrameType | None) -> None:
@@ -80,10 +96,28 @@ class InterruptRequest:
 @contextmanager
 def deferred_signals() -> Iterator[InterruptRequest]:
     """Within the block SIGINT and SIGTERM only set the request; afterwards the previous handlers stand again."""
-    request = InterruptRequest()
+    shell = os.getppid()
+    request = InterruptRequest(shell if is_workflow(parent_of(shell)) else None)
     previous = {number: signal.signal(number, request.receive) for number in SIGNALS}
     try:
         yield request
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def parent_of(process: int) -> int:
+    """The parent of a process; 0 where the system does not tell it, as anywhere but on Linux."""
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, LookupError):
+        return 0
+
+
+def is_workflow(process: int) -> bool:
+    """Whether a process is Snakemake, by its command."""
+    try:
+        words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[:3]
+    except OSError:
+        return False
+    return any(word.rpartition(b"/")[2] == WORKFLOW for word in words)

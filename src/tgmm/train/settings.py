@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from tgmm.models.settings import LOSSES, NETWORK_KINDS, AnyNetwork, AssignmentSettings, Positive, without_removed
-from tgmm.settings import OF_SCALE, Settings
+from tgmm.settings import OF_SCALE, FamilyName, Name, Settings
 from tgmm.tasks.prior_settings import PriorSettings
 from tgmm.versions import version
 
@@ -28,10 +28,10 @@ class Budget(Settings):
 
     tasks: Tasks = Field(description="Tasks to see, rounded up to whole batches.")
     batch: int = Field(32, ge=1, le=10**6, description="Tasks in a step.")
-    learning_rate: float = Field(2e-3, gt=0, description="Peak of the schedule.")
-    weight_decay: float = Field(1e-4, ge=0, description="Weight decay of AdamW.")
+    learning_rate: float = Field(2e-3, gt=0, le=1e30, description="Peak of the schedule.")
+    weight_decay: float = Field(1e-4, ge=0, le=1e30, description="Weight decay of AdamW.")
     warmup: float = Field(0.05, ge=0, le=1, description="Share of the steps that warm up linearly.")
-    clip: float = Field(1.0, gt=0, description="The largest norm of a gradient; a larger one is scaled down.")
+    clip: float = Field(1.0, gt=0, le=1e30, description="The largest norm of a gradient; a larger one is scaled down.")
     validate_every: Tasks = Field(4000, description="Tasks between two validations.")
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="How the rate goes on: by a cosine or a line to zero, or constant."
@@ -60,14 +60,14 @@ class TrainingSettings(Settings):
     The network's dimension, K and covariance are those of the tasks; what is read for it needs its kind and size alone.
     """
 
-    family: str = Field(min_length=1, max_length=200, description="Its name.")
+    family: FamilyName = Field(description="Its name.")
     covariance: Literal["isotropic", "anisotropic"] = Field(description="Of the tasks.")
     dimension: Positive = Field(description="d of the tasks.")
     n_components: tuple[int, ...] = Field(description="Every K of the tasks.")
     n_points: int = Field(
         alias="longest", ge=2, le=10**6, description="N0; training lengths are uniform on {N0/2, ..., N0}."
     )
-    recipe: str = Field(description="Name of the recipe.")
+    recipe: Name = Field(description="Name of the recipe.")
     network: AnyNetwork = Field(description="The architecture.")
     loss: Literal[LOSSES] = Field(description="What training minimises; see tgmm.losses.")
     training: Budget = Field(description="How long and how fast it trains.")
@@ -85,12 +85,19 @@ class TrainingSettings(Settings):
         if isinstance(budget, Mapping):
             removed = REMOVED_FROM_BUDGET.items()
             values["training"] = {key: value for key, value in budget.items() if (key, value) not in removed}
-        if isinstance(network, Mapping) and network.get("kind") in NETWORK_KINDS:
+        if isinstance(network, Mapping) and str(network.get("kind")) in NETWORK_KINDS:
             tasks = {key: values[key] for key in ("dimension", "n_components", "covariance") if key in values}
             if isinstance(tasks.get("n_components"), tuple):
                 tasks["n_components"] = values["n_components"] = _sorted(tasks["n_components"])
             values["network"] = {**without_removed(network), **tasks}
         return values
+
+    @model_validator(mode="after")
+    def _check_positions(self) -> TrainingSettings:
+        positions = getattr(self.network, "positions", self.n_points)
+        if positions < self.n_points:
+            raise ValueError(f"network positions {positions} are fewer than the N = {self.n_points} points of a task")
+        return self
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingSettings:
