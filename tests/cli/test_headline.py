@@ -81,9 +81,9 @@ def test_the_table_shows_the_summarys_numbers(study):
     mean, median = table.rows["EM"][1].split(" / ")
     assert float(mean) == pytest.approx(numbers["d8"]["em"]["l2_error_mean"], rel=0.01)
     assert float(median) == pytest.approx(numbers["d8"]["em"]["l2_error_median"], rel=0.01)
-    assert table.rows["Spectral"][0] == "fails"
+    assert table.rows["Spectral"][0] == "n/a"
     assert table.rows["TGMM matched"][2] == "–"
-    assert "tasks that failed: Spectral at d2, 50 %" in terminal_lines(meta, table)
+    assert "tasks without an estimate: Spectral at d2, 50 %" in terminal_lines(meta, table)
     assert "* over the tasks that did not fail" not in terminal_lines(meta, table)
 
 
@@ -149,7 +149,7 @@ def test_a_files_table_is_written_checked_and_written_again(study, tmp_path):
     assert "old" not in text
     checked = run(study, "--into", str(readme), "--check")
     assert (checked.returncode, checked.stdout) == (0, "")
-    readme.write_text(text.replace("| Spectral | fails", "| Spectral | .001"))
+    readme.write_text(text.replace("| Spectral | n/a", "| Spectral | .001"))
     differs = run(study, "--into", str(readme), "--check")
     assert differs.returncode == 1
     assert "the same command without --check writes them" in differs.stdout

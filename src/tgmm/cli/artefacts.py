@@ -119,7 +119,7 @@ def page(
 WIDTH = 80  # characters of a line of the terminal's table
 MOST_CELLS = 4  # a task set of more cells, such as one of shifts, is read in its own tables and figures
 BEGIN, END = "<!-- headline:begin -->", "<!-- headline:end -->"
-MISSING, FAILED = "–", "fails"
+MISSING, FAILED = "–", "n/a"
 BOLD, PLAIN = "\033[1m", "\033[0m"
 
 
@@ -220,7 +220,7 @@ def _table(taskset: str, cells: dict[str, dict]) -> HeadlineTable:
         rows[name] = [_entry(cell.get(method)) for cell in cells.values()]
         shares = {head: (cell.get(method) or {}).get("failure_share") or 0.0 for head, cell in cells.items()}
         failures += [f"{name} at {head}, {write_percent(share)}" for head, share in shares.items() if share]
-    notes = [f"tasks that failed: {'; '.join(failures)}"] if failures else []
+    notes = [f"tasks without an estimate: {'; '.join(failures)}"] if failures else []
     if any(entry.endswith("*") for entries in rows.values() for entry in entries):
         notes.append("* over the tasks that did not fail")
     return HeadlineTable(taskset, list(cells), rows, notes)
