@@ -116,7 +116,7 @@ def test_bad_options_are_one_line(run, tmp_path):
     (tmp_path / "fit.json").write_text("{}")
     assert "missing key 'format'" in run("predict", tmp_path / "fit.json", BLOBS, fails=True)
     (tmp_path / "fit.json").write_text("no")
-    assert "not JSON" in run("predict", tmp_path / "fit.json", BLOBS, fails=True)
+    assert "not valid JSON" in run("predict", tmp_path / "fit.json", BLOBS, fails=True)
 
 
 def test_sizes():

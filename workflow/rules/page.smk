@@ -28,7 +28,7 @@ rule fit_plane:
     params:
         settings=as_json(STUDY.plane_settings()),
         models=lambda wildcards: f"results/{wildcards.scale}/models",
-        version=version("plane"),
+        version=[version("plane"), *map(scores_version, PLANE_TASKSETS.values())],
     message:
         "Fitting a few tasks in the plane, step by step"
     shell:
