@@ -137,6 +137,19 @@ def read_json(path: str | Path, advice: str = "") -> Any:
         raise UserError(f"{error}{advice}") from error
 
 
+def read_made_json(path: str | Path, command: str) -> Any:
+    """The content of a JSON file that a command made; a `UserError` that names the command where it cannot be read."""
+    try:
+        text = read_text(path)
+    except UserError as error:
+        raise UserError(f"{error}; `{command}` writes it") from error
+    try:
+        return parse_json(text, path)
+    except UserError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise UserError(f"{path}: damaged ({reason}); `{command}` writes it again") from error
+
+
 def write_parquet(path: str | Path, table: pd.DataFrame) -> None:
     """Write a table as parquet, whole or not at all.
 

@@ -172,7 +172,7 @@ def test_refusals_are_one_line_with_exit_code_2(study, tmp_path):
     damaged.write_text('{"meta": {"scale": "laptop"}, "effectiveness": {"d2"')
     for folder, arguments, message in [
         (study, ("--scale", "bogus"), "scale 'bogus' has not been run (there are results of laptop)"),
-        (tmp_path, (), "results/laptop/summary.json: not valid JSON ("),
+        (tmp_path, (), "results/laptop/summary.json: damaged (not valid JSON ("),
         (study, ("--taskset", "efectiveness"), "unknown task set 'efectiveness'; did you mean 'effectiveness'?"),
         (study, ("--check",), "--check compares a file with the results: give it with --into"),
         (study, ("--into", "gone.md"), "gone.md: cannot be read (No such file or directory)"),

@@ -13,8 +13,8 @@ import typer
 
 from tgmm.cli.common import ConfigOption, ScaleOption, SettingsOption, load_settings, resolve_settings
 from tgmm.errors import UserError, refuse_unknown
-from tgmm.figures.style import STYLES, is_level, method_style
-from tgmm.files import read_json, read_text, write_atomically
+from tgmm.figures.style import in_legend_order, method_style
+from tgmm.files import read_made_json, read_text, write_atomically
 from tgmm.tables.render import write_number, write_percent
 
 StemOption = Annotated[Path, typer.Option(help="Path of the files to write, without suffix.")]
@@ -187,8 +187,8 @@ def read_headline(path: Path, scale: str) -> tuple[dict, list[HeadlineTable]]:
         run = sorted(found.parent.name for found in path.parent.parent.glob("*/summary.json"))
         there = f" (there are results of {', '.join(run)})" if run else ""
         raise UserError(f"{path}: not there; scale '{scale}' has not been run{there}")
+    numbers = read_made_json(path, "tgmm aggregate")
     try:
-        numbers = read_json(path)
         meta = TypeAdapter(dict[str, str | int]).validate_python(numbers.pop("meta"))
         cells = TypeAdapter(dict[str, dict[str, dict[str, dict[str, float | None]]]]).validate_python(numbers)
         return meta, [_table(name, part) for name, part in cells.items() if len(part) <= MOST_CELLS]
@@ -213,9 +213,8 @@ def _first_mistake(error) -> str:
 
 def _table(taskset: str, cells: dict[str, dict]) -> HeadlineTable:
     methods = {method for cell in cells.values() for method in cell}
-    known = [method for method in STYLES if method in methods]
     rows, failures = {}, []
-    for method in sorted(known + sorted(methods - set(known)), key=is_level):  # bounds last
+    for method in in_legend_order(methods):
         name = method_style(method).short
         rows[name] = [_entry(cell.get(method)) for cell in cells.values()]
         shares = {head: (cell.get(method) or {}).get("failure_share") or 0.0 for head, cell in cells.items()}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import textwrap
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -172,6 +172,12 @@ def is_floor(method: str) -> bool:
 def is_level(method: str) -> bool:
     """Return whether the method is drawn as a level, not as markers."""
     return not method_style(method).marker
+
+
+def in_legend_order(methods: Iterable[str]) -> list[str]:
+    """Return methods in the order of the figures' legends, further ones after them by name, and levels last."""
+    order = {method: place for place, method in enumerate(STYLES)}
+    return sorted(methods, key=lambda method: (is_level(method), order.get(method, len(order)), method))
 
 
 # --- what metrics and shifts are called --------------------------------------------------------------------------

@@ -10,9 +10,8 @@ import vl_convert
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from tgmm.errors import UserError
 from tgmm.figures.style import STYLES, method_style
-from tgmm.files import write_atomically
+from tgmm.files import read_made_json, write_atomically
 from tgmm.page import contents
 from tgmm.page.charts import specifications
 from tgmm.page.contents import PageSettings, Results
@@ -64,10 +63,7 @@ def plane_tasks(results: Results) -> list[dict]:
     path = results.folder / "plane.json"
     if not path.is_file():
         return []
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); `tgmm plane` writes it again") from error
+    return read_made_json(path, "tgmm plane")
 
 
 def method_names(tasks: list[dict]) -> dict[str, str]:

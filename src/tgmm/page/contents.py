@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -20,8 +19,8 @@ from PIL import Image
 from pydantic import Field
 
 from tgmm.columns import ORACLE
-from tgmm.errors import UserError
-from tgmm.figures.style import STYLES, is_level, method_style
+from tgmm.figures.style import in_legend_order, method_style
+from tgmm.files import read_made_json
 from tgmm.settings import Name, Seed, Settings
 from tgmm.tables.render import write_number
 from tgmm.train.family import processor_name
@@ -75,13 +74,7 @@ class Results:
 
 def read_headline(results: Results) -> dict[str, Any]:
     """The headline numbers; a UserError where the scale has not been run."""
-    path = results.folder / "summary.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); `tgmm aggregate` writes it") from error
-    except ValueError as error:
-        raise UserError(f"{path}: damaged ({error}); `tgmm aggregate` writes it again") from error
+    return read_made_json(results.folder / "summary.json", "tgmm aggregate")
 
 
 def headline_cell(headline: Mapping) -> tuple[str, dict[str, Mapping]]:
@@ -150,11 +143,10 @@ def _evaluator_in_words(cell: str, numbers: Mapping) -> list[str]:
 def headline_table(headline: Mapping) -> dict[str, Any]:
     """Mean l2-errors of the task set `effectiveness`: heads and rows."""
     cells = headline.get("effectiveness", {})
-    methods = dict.fromkeys(method for cell in cells.values() for method in cell)
-    order = {name: place for place, name in enumerate(STYLES)}
+    methods = {method for cell in cells.values() for method in cell}
     rows = [
         (method_style(method).label, [_mean(cell.get(method)) for cell in cells.values()])
-        for method in sorted(methods, key=lambda name: (is_level(name), order.get(name, len(order))))
+        for method in in_legend_order(methods)
     ]
     return {"heads": [f"d = {name.removeprefix('d')}" for name in cells], "rows": rows}
 
@@ -297,7 +289,7 @@ def networks(results: Results) -> list[dict]:
     """The record of every training."""
     found = []
     for path in sorted(results.folder.glob("models/*/config.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))["record"]
+        record = read_made_json(path, "tgmm train")["record"]
         found.append({"family": path.parent.name, "file": results.link(path), **record})
     return found
 
