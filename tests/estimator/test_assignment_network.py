@@ -8,6 +8,7 @@ import scipy.stats
 import torch
 from safetensors.torch import load_file
 
+from tgmm.cli.compute import train_assignment
 from tgmm.errors import UserError
 from tgmm.models.assignment import AXES, LARGEST, AssignmentNetwork, canonical_view, ranks, usage
 from tgmm.models.settings import AssignmentSettings
@@ -230,3 +231,13 @@ def test_ranks_with_and_without_equal_values_and_padding(hidden):
     values[:, 1] = values[:, 0]
     expected = (scipy.stats.rankdata(shown.numpy(), axis=1) * 2 - 1) / shown.shape[1] - 1
     np.testing.assert_allclose(ranks(values, mask)[:, : shown.shape[1]].numpy(), expected, atol=1e-12)
+
+
+def test_bad_settings_and_outputs_are_refused_before_any_work(tmp_path):
+    (tmp_path / "out" / "assignment.json").mkdir(parents=True)
+    given = {"out": tmp_path / "out", "work": tmp_path / "work"}
+    with pytest.raises(UserError, match=r"assignment\.json: is a folder"):
+        train_assignment(**given, settings=json.dumps(SMALL.plain()))
+    with pytest.raises(UserError, match="settings of tgmm train-assignment: unknown key 'task'; did you mean 'tasks'"):
+        train_assignment(**given, settings=json.dumps({"task": 3}))
+    assert not (tmp_path / "work").exists()

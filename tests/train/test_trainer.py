@@ -342,7 +342,7 @@ def test_a_trainer_that_waits_for_another_one_can_be_stopped(tmp_path, monkeypat
     monkeypatch.setattr(state, "POLL_SECONDS", 0.02)
     threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGTERM]).start()
     with (
-        exclusive(state_folder(settings(), tmp_path)),
+        exclusive(state_folder(tmp_path, settings().family, settings().fingerprint())),
         pytest.raises(UserError, match="told to stop while waiting for the other trainer"),
     ):
         train_family(settings(), tmp_path / "out", tmp_path, CPU)

@@ -86,14 +86,16 @@ def train_assignment(
     scale: ScaleOption = None,
 ) -> None:
     """Train the estimator's network on the CPU, or go on from its last state; Ctrl-C and SIGTERM save a state first."""
-    values = resolve_settings(settings, config, scale, lambda study: study.assignment_settings())
     from tgmm.devices import settle_threads
+    from tgmm.train.settings import ASSIGNMENT_FILES, AssignmentTraining
 
+    values = resolve_settings(settings, config, scale, lambda study: study.assignment_settings())
+    chosen = AssignmentTraining.read(values, "settings of tgmm train-assignment")
+    check_outputs(*(out / file for file in ASSIGNMENT_FILES))
     settle_threads()
     from tgmm.train.assignment import train
-    from tgmm.train.settings import AssignmentTraining
 
-    number = train(AssignmentTraining.read(values), out, work)
+    number = train(chosen, out, work)
     if number is not None:
         print(f"assignment: stopped by {signal.Signals(number).name}; the same command resumes", file=sys.stderr)
         sys.exit(128 + number)

@@ -10,9 +10,7 @@ has to be saved.
 from __future__ import annotations
 
 import math
-import platform
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +25,17 @@ from tgmm.counter_random import derive_seed
 from tgmm.files import write_atomically, write_json
 from tgmm.models.assignment import AssignmentNetwork, canonical_view
 from tgmm.tasks.prior import Tasks, draw_tasks, tell_shapes
-from tgmm.train.family import PACKAGES, processor_name
+from tgmm.train.family import cost_and_origin, state_folder
 from tgmm.train.progress import InterruptRequest, TrainingProgress, deferred_signals
-from tgmm.train.settings import AssignmentTraining
+from tgmm.train.settings import ASSIGNMENT_FILES, AssignmentTraining
 from tgmm.train.state import TrainingRecord, exclusive, restore_state, save_state
 from tgmm.train.step import Optimizer
-from tgmm.train.trainer import count_parameters
+from tgmm.train.trainer import STATE_SECONDS, count_parameters
 
 EARLIER = 0.3  # what the loss of an earlier block counts
 POINTS = 32 * 192  # that a batch holds at most
 WARM_STEPS, COOLING = 500, 0.35  # steps of rising rate, and the share of the budget in which it falls
-ROWS, STATE_SECONDS = 40, 60.0  # validations of a training; seconds between two states
+ROWS = 40  # validations of a training
 SUMS = ("told", "withheld", "of_k")
 
 
@@ -181,21 +179,16 @@ class AssignmentTrainer:
     def release(self, folder: Path) -> None:
         """Write the weights, then their record; each appears whole or not at all."""
         tensors = {name: value.clone().contiguous() for name, value in self.network.state_dict().items()}
-        write_atomically(folder / "assignment.safetensors", save(tensors))
+        weights_file, record_file = (folder / name for name in ASSIGNMENT_FILES)
+        write_atomically(weights_file, save(tensors))
         write_json(
-            folder / "assignment.json",
+            record_file,
             {
                 "settings": self.settings.plain(),
-                "steps": self.record.step,
                 "tasks": self.tasks,
-                "wall_seconds": round(self.record.seconds, 1),
-                "processor_seconds": round(self.record.processor_seconds, 1),
-                "finished": time.strftime("%Y-%m-%d", time.gmtime()),
-                "device": processor_name(),
-                "threads": torch.get_num_threads(),
+                **cost_and_origin(self.record, torch.device("cpu")),
                 "parameters": count_parameters(self.network),
                 "history": self.record.history,
-                "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
                 "fingerprint": self.settings.fingerprint(),
             },
         )
@@ -211,7 +204,7 @@ def train(settings: AssignmentTraining, out: Path, work: Path, visible: bool = T
     work : parent of the resumable states, ``work/assignment/<fingerprint>/``.
     visible : whether progress is reported.
     """
-    folder = work / "assignment" / settings.fingerprint()
+    folder = state_folder(work, "assignment", settings.fingerprint())
     with deferred_signals() as request, exclusive(folder, request=request):
         trainer = AssignmentTrainer(settings, folder)
         trainer.record = restore_state(folder, trainer.network, trainer.optimizer) or trainer.record

@@ -17,7 +17,7 @@ from tgmm.files import write_atomically
 from tgmm.models.checkpoint import save_checkpoint
 from tgmm.train.progress import TrainingProgress, deferred_signals
 from tgmm.train.settings import TrainingSettings
-from tgmm.train.state import exclusive
+from tgmm.train.state import TrainingRecord, exclusive
 from tgmm.train.trainer import StopReason, Trainer, ValidationSet
 
 HISTORY_FILE = "history.csv"
@@ -46,7 +46,7 @@ def train_network(
     settings: TrainingSettings, work: Path, device: torch.device, max_minutes: float = math.inf, visible: bool = True
 ) -> tuple[Trainer, StopReason]:
     """Train one network as :func:`train_family` does, but release nothing; ``visible`` reports progress."""
-    folder = state_folder(settings, work)
+    folder = state_folder(work, settings.family, settings.fingerprint())
     with deferred_signals() as request, exclusive(folder, request=request):
         trainer = Trainer(settings, folder, device)
         trainer.resume(lambda line: print(f"{settings.family}: {line}", flush=True))
@@ -60,9 +60,9 @@ def train_network(
     return trainer, reason
 
 
-def state_folder(settings: TrainingSettings, work: Path) -> Path:
+def state_folder(work: Path, name: str, fingerprint: str) -> Path:
     """Where the states of a family lie, ``work/<family>/<fingerprint>/``."""
-    return work / settings.family / settings.fingerprint()
+    return work / name / fingerprint
 
 
 def release(trainer: Trainer, out: Path) -> None:
@@ -84,20 +84,27 @@ def training_record(trainer: Trainer) -> dict[str, Any]:
     """What a released model says of its training."""
     last = trainer.record.history[-1]
     return {
-        "steps": trainer.record.step,
         "tasks_seen": trainer.record.step * trainer.settings.training.batch,
-        "wall_seconds": round(trainer.record.seconds, 1),
-        "processor_seconds": round(trainer.record.processor_seconds, 1),
-        "finished": time.strftime("%Y-%m-%d", time.gmtime()),
-        "device": torch.cuda.get_device_name() if trainer.device.type == "cuda" else processor_name(),
-        "threads": torch.get_num_threads(),
+        **cost_and_origin(trainer.record, trainer.device),
         "seed": trainer.settings.seed,
         "parameters": trainer.parameters,
         "flops": last["flops"],
         "validation_l2_error": last["validation_l2_error"],
         "validation_l2_error_oracle": last["validation_l2_error_oracle"],
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "fingerprint": trainer.settings.fingerprint(),
+    }
+
+
+def cost_and_origin(record: TrainingRecord, device: torch.device) -> dict[str, Any]:
+    """What any training took, when it ended, and on which device and versions."""
+    return {
+        "steps": record.step,
+        "wall_seconds": round(record.seconds, 1),
+        "processor_seconds": round(record.processor_seconds, 1),
+        "finished": time.strftime("%Y-%m-%d", time.gmtime()),
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else processor_name(),
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
 
 

@@ -120,6 +120,9 @@ class TrainingSettings(Settings):
         return self.training.tasks * self.network.flops(MEAN_LENGTH * self.n_points)
 
 
+ASSIGNMENT_FILES = ("assignment.safetensors", "assignment.json")
+
+
 class AssignmentTraining(Settings):
     """Everything that shapes a trained assignment network; what the scale sets is marked so."""
 
