@@ -20,9 +20,9 @@ from sklearn.mixture import GaussianMixture
 
 from tgmm import TransformerGaussianMixture
 from tgmm.tasks.prior import draw_tasks
-from tgmm.tasks.prior_settings import PriorSettings
+from tgmm.tasks.settings import PriorSettings
 
-SHAPES = ("spherical", "spherical", "diag", "full", "tied", "full")  # of tgmm.tasks.prior_settings.KINDS
+SHAPES = ("spherical", "spherical", "diag", "full", "tied", "full")  # of tgmm.tasks.settings.KINDS
 # Kind of covariance, d, K, N, distance of the means.
 CELLS = (
     (3, 2, 3, 128, 4),

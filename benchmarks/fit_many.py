@@ -20,7 +20,7 @@ from sklearn.mixture import GaussianMixture
 
 from tgmm import TransformerGaussianMixture, fit_many
 from tgmm.tasks.prior import draw_tasks
-from tgmm.tasks.prior_settings import PriorSettings
+from tgmm.tasks.settings import PriorSettings
 
 KINDS = {"spherical": 1, "diag": 2, "full": 3, "tied": 4}
 PRIOR = PriorSettings(concentrations=(2.0, 5.0, 20.0))

@@ -13,7 +13,7 @@ from tgmm.errors import UserError
 from tgmm.models.assignment import AXES, LARGEST, AssignmentNetwork, canonical_view, ranks, usage
 from tgmm.models.settings import AssignmentSettings
 from tgmm.tasks.prior import draw_tasks, tell_shapes
-from tgmm.tasks.prior_settings import HOLDERS, KINDS, SHAPES, PriorSettings
+from tgmm.tasks.settings import HOLDERS, KINDS, SHAPES, PriorSettings
 from tgmm.train.assignment import AssignmentTrainer, draw_batch, matched_cross_entropy, train
 from tgmm.train.progress import InterruptRequest, TrainingProgress
 from tgmm.train.settings import AssignmentTraining

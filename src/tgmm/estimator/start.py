@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tgmm.models.assignment import AXES, LARGEST, AssignmentNetwork, canonical_view
 from tgmm.models.settings import AssignmentSettings
-from tgmm.tasks.prior_settings import SHAPES
+from tgmm.tasks.settings import SHAPES
 
 SEEN = 2048  # rows that the network sees at most
 LEAST = 512  # rows that stand for unequal weights

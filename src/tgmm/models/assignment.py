@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tgmm.models.settings import AssignmentSettings
-from tgmm.tasks.prior_settings import SHAPES
+from tgmm.tasks.settings import SHAPES
 
 AXES = 8  # principal axes that the network sees at most
 LARGEST = 10  # components that it tells apart at most

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tgmm.tasks.prior_settings import HOLDERS, PriorSettings
+from tgmm.tasks.settings import HOLDERS, PriorSettings
 
 # A Wishart matrix of d degrees of freedom may be singular in all but name; its diagonal is kept above this.
 SMALLEST_CHI = 0.05

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from tgmm.models.settings import LOSSES, NETWORK_KINDS, AnyNetwork, AssignmentSettings, Positive, without_removed
 from tgmm.settings import OF_SCALE, FamilyName, Name, Settings
-from tgmm.tasks.prior_settings import PriorSettings
+from tgmm.tasks.settings import PriorSettings
 from tgmm.versions import version
 
 Tasks = Annotated[int, Field(ge=1, le=10**15)]
