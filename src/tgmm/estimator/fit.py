@@ -102,10 +102,7 @@ def fit_mixture(
 
 
 def _best(data, starts: Mixtures, limits: Limits, options: FitOptions) -> Fits:
-    """The fit of the highest likelihood, as a batch of one; the views of a small data set go through EM together.
-
-    Of fits within ``tol`` the first counts, so that rounding does not choose between the same fits.
-    """
+    """The fit of the highest likelihood, as a batch of one; the views of a small data set go through EM together."""
     views, N, d = len(starts.means), *data.points.shape[1:]
     together = not isinstance(data, Incomplete) and views * N * d <= TOGETHER
     if together and views > 1:
@@ -113,8 +110,20 @@ def _best(data, starts: Mixtures, limits: Limits, options: FitOptions) -> Fits:
         every = [fit.single(i) for fit in [run_steps(batch, starts, same, options)] for i in range(views)]
     else:
         every = [run_steps(data, starts.select(slice(i, i + 1)), limits, options) for i in range(views)]
-    likelihoods = [np.nan_to_num(float(fit.last()[0]), nan=-np.inf) for fit in every]
-    return every[next(i for i, value in enumerate(likelihoods) if value >= max(likelihoods) - options.tol)]
+    return every[int(first_near_best(torch.stack([fit.last() for fit in every]), options.tol)[0])]
+
+
+def first_near_best(likelihoods: Tensor, tol: float) -> Tensor:
+    """Of several fits of each of B data sets, the first whose likelihood is within ``tol`` of the best, int64 (B,).
+
+    Rounding so does not choose between the same fits.
+
+    Parameters
+    ----------
+    likelihoods : Tensor (fits, B); NaN where a fit broke.
+    """
+    sound = likelihoods.nan_to_num(nan=-torch.inf)
+    return (sound >= sound.amax(0) - tol).int().argmax(0)
 
 
 def run_steps(data, starts: Mixtures, limits: Limits, options: FitOptions) -> Fits:

@@ -14,7 +14,7 @@ from torch import Tensor
 from tgmm.estimator.density import precision_factors, precisions
 from tgmm.estimator.em import LARGEST_FEATURES, SMALLEST_FLOOR, design
 from tgmm.estimator.estimator import TransformerGaussianMixture
-from tgmm.estimator.fit import FitOptions, Fitted, fit_mixture, run_steps, squared_units
+from tgmm.estimator.fit import FitOptions, Fitted, first_near_best, fit_mixture, run_steps, squared_units
 from tgmm.estimator.maximise import Fits, Limits, first_step
 from tgmm.estimator.scaling import LARGEST_VALUE, NORMAL_RANGE, SMALLEST_SPREAD
 from tgmm.estimator.start import SEEN, load_network, network_knows, responsibilities, view_signs
@@ -218,9 +218,8 @@ def _fit_group(sets: list[np.ndarray], K: int, shape: str, options: FitOptions) 
 
 def _best_views(views: list[Fits], tol: float) -> Fits:
     """Of each data set, the first view whose likelihood is within ``tol`` of the best."""
-    likelihoods = torch.stack([view.last() for view in views]).nan_to_num(nan=-torch.inf)
-    near = likelihoods >= likelihoods.amax(0) - tol
-    chosen = near.int().argmax(0)
+    likelihoods = torch.stack([view.last() for view in views])
+    chosen = first_near_best(likelihoods, tol)
     best = views[0]
     mixtures, steps, converged = best.mixtures, best.steps, best.converged
     for i, view in enumerate(views[1:], 1):
