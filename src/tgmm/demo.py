@@ -19,8 +19,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from torch import Tensor
 
+from tgmm import plane
 from tgmm.errors import UserError
+from tgmm.estimator.em import SMALLEST_FLOOR, design
 from tgmm.estimator.estimator import TransformerGaussianMixture
+from tgmm.estimator.maximise import Limits, first_step
 from tgmm.estimator.start import load_network
 from tgmm.figures import style
 from tgmm.files import atomic_path
@@ -29,8 +32,8 @@ from tgmm.methods.settings import EM, MethodContext, SampleMean, Spectral
 from tgmm.mixture import Mixture
 from tgmm.models.assignment import canonical_view
 from tgmm.plane import Path2D, describe_fit, describe_path, em_from_normal_start
-from tgmm.tasks.prior_settings import SHAPES
 from tgmm.tasks.sampler import sample_mixtures, sample_points
+from tgmm.tasks.settings import SHAPES
 
 SHAPE, COVARIANCE = "diag", "anisotropic"
 EM_STEPS = 20
@@ -38,7 +41,6 @@ NETWORK, REFINED = "network, one pass", "network, then EM"
 LEVEL = 2.0  # standard deviations from a mean to its component's outline
 FRAME_MILLISECONDS, DPI = 450, 100  # of the animation
 LAST_FRAMES = 4  # times that the end is shown
-SMALLEST_VARIANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -132,10 +134,11 @@ def weighted_moments(points: Tensor, shares: Tensor) -> Mixture:
     ----------
     points, shares : Tensors (B, N, d) and (B, N, K), float64.
     """
-    counts = shares.sum(1)
-    means = shares.mT @ points / counts[..., None]
-    variances = shares.mT @ points.square() / counts[..., None] - means.square()
-    return Mixture(counts / points.shape[1], means, variances.clamp_min(SMALLEST_VARIANCE).sqrt())
+    B, N, d = points.shape
+    limits = Limits(points.new_full((B, d), SMALLEST_FLOOR), points.new_full((B,), N), shrink=False)
+    data = design(points, points.new_full((B, N), 1 / N), SHAPE, limits.floors)
+    found = first_step(data, shares, limits)
+    return Mixture(found.log_weights.exp(), found.means, found.covariances.sqrt())
 
 
 # --- what is shown ---------------------------------------------------------------------------------------------------
@@ -202,7 +205,7 @@ def draw_plane(axes: Axes, task: TaskPoints, labels: np.ndarray | None, componen
         )
         if labels is None:
             break
-    for parts, true in ((_parts(task.truth), True), (components, False)):
+    for parts, true in ((plane.components(task.truth), True), (components, False)):
         for k, (weight, x, y, sx, sy) in enumerate(parts):
             look = {"edgecolor": style.INK, "linestyle": "--", "linewidth": 0.9} if true else {
                 "edgecolor": style.SERIES[k % len(style.SERIES)], "linewidth": 0.8 + 3 * weight}  # fmt: skip
@@ -211,7 +214,3 @@ def draw_plane(axes: Axes, task: TaskPoints, labels: np.ndarray | None, componen
     limits = zip(middle - reach, middle + reach, strict=True)
     axes.set(**dict(zip(("xlim", "ylim"), limits, strict=True)), aspect="equal", xticks=[], yticks=[])
     axes.set_axis_on()
-
-
-def _parts(mixture: Mixture) -> list[list[float]]:
-    return torch.cat([mixture.weights[0, :, None], mixture.means[0], mixture.standard_deviations[0]], 1).tolist()
