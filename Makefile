@@ -24,7 +24,8 @@ reproduce: setup ## Train, score and draw everything, then show the headline num
 	tgmm headline --scale $(SCALE)
 
 figures: setup ## Redraw the figures from the released results, without training
-	@if [ -d results/$(SCALE)/scores ]; then echo "Using the results that are here."; else dvc pull; fi
+	@if [ -d results/$(SCALE)/scores ]; then echo "Using the results that are here."; else \
+	dvc pull || { dvc data status --granular | sed '/^$$/q' | head -20; exit 1; }; fi
 	$(RUN) -- figures
 	@echo "Figures: results/$(SCALE)/figures"
 

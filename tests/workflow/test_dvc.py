@@ -61,3 +61,32 @@ def test_one_edit_reruns_its_dependents_in_both(versioned, tmp_path):
     ran = [line.split()[0] for line in (copy.folder / "commands.txt").read_text().splitlines()]
     assert sorted(ran) == ["figure", "page", "paper"]
     assert "Nothing to be done" in expect(copy, "snakemake", "-n")
+
+
+def test_a_pull_that_failed_is_named_and_nothing_is_trained(versioned, tmp_path):
+    """An object is missing in the released remote, as after a damaged copy of the repository."""
+    copy = clone(versioned, tmp_path / "clone")
+    assert copy.planned()["train_family"] > 0, "a clone that never pulled may train everything"
+    lost = "results/laptop/figures/fig-effectiveness.pdf"
+    content = (versioned.folder / lost).read_bytes()
+    for path in (copy.folder / ".dvc-released").rglob("*"):
+        if path.is_file() and path.read_bytes() == content:
+            path.unlink()
+    assert copy.command("dvc", "pull").returncode != 0
+    for command in (["snakemake", "--cores", "2"], ["snakemake", "-n"], ["dvc", "repro"]):
+        result = copy.command(*command)
+        assert result.returncode != 0
+        assert f"`dvc pull` has not brought {lost}" in result.stderr
+    (copy.folder / "dvc.lock").unlink()
+    assert copy.planned()["train_family"] > 0
+    assert not (copy.folder / "commands.txt").exists()
+
+
+def test_a_model_that_was_removed_is_trained_again(versioned, tmp_path):
+    copy = clone(versioned, tmp_path / "clone")
+    expect(copy, "dvc", "pull")
+    model = copy.folder / "results/laptop/models/isotropic-d8-n128-components/model.safetensors"
+    model.unlink()
+    expect(copy, "dvc", "repro")
+    assert model.is_file()
+    assert "train isotropic-d8-n128-components" in (copy.folder / "commands.txt").read_text()

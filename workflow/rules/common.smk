@@ -1,8 +1,11 @@
 # Shared helpers: the validated study, the guard of the working directory, settings as text.
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
+
+import yaml
 
 from tgmm.artefacts import FIGURE, TABLE
 from tgmm.config import read_yaml
@@ -52,6 +55,32 @@ def refuse_days_of_training():
         STUDY.refuse_days_of_training(STUDY.missing_models(Path()), count_cores())
     except UserError as error:
         refuse(error)
+
+
+def refuse_half_pulled():
+    """Before the first job: no training in place of released networks that `dvc pull` failed to bring."""
+    if not (workflow.is_main_process and STUDY.missing_models(Path())):
+        return
+    missing = missing_of_release(STUDY.results)
+    if missing:
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        refuse(
+            f"scale '{STUDY.scale}': `dvc pull` has not brought {missing[0]}{more}, and without all that is released "
+            "the networks would be trained again: pull again, or `rm dvc.lock` to make everything here"
+        )
+
+
+def missing_of_release(results):
+    """Released files that are neither here nor in DVC's cache, where others are; none where nothing was ever pulled."""
+    lock = Path("dvc.lock")
+    stages = yaml.safe_load(lock.read_text())["stages"].values() if lock.is_file() else ()
+    released = {out["path"]: out.get("nfiles", 1) for stage in stages for out in stage.get("outs", ())}
+    if f"{results}/models" not in released or not any(Path(".dvc/cache/files").glob("*/*/*")):
+        return []
+    status = subprocess.run(["dvc", "data", "status", "--granular", "--json"], capture_output=True, text=True)
+    absent = json.loads(status.stdout or "{}").get("not_in_cache", [])
+    missing = sorted(path for path in absent if not Path(path).exists() and not path.endswith("/"))
+    return missing if len(missing) < sum(released.values()) else []
 
 
 def as_json(settings):

@@ -1,6 +1,7 @@
 # One network a family. A stopped training resumes from work/<family>/ when the same command runs again.
 MODELS = [f"{STUDY.results}/models/{family}/{name}" for family in STUDY.families for name in MODEL_FILES]
 ON_CPU = trains_on_cpu(STUDY.config.device)
+refuse_half_pulled()
 refuse_days_of_training()
 
 
