@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from tgmm.cli.compute import train_assignment
 from tgmm.errors import UserError
+from tgmm.errors import DivergenceError
 from tgmm.models.assignment import AXES, LARGEST, AssignmentNetwork, canonical_view, ranks, usage
 from tgmm.models.settings import AssignmentSettings
 from tgmm.tasks.prior import draw_tasks, tell_shapes
@@ -181,6 +182,14 @@ def test_a_stopped_training_goes_on_to_the_same_weights(tmp_path):
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     records = [json.loads((tmp_path / name / "assignment.json").read_text()) for name in ("whole", "parts")]
     assert records[0]["history"] == records[1]["history"]
+
+
+def test_a_training_that_diverges_stops_in_one_line_and_keeps_its_states(tmp_path):
+    trainer = AssignmentTrainer(SMALL, tmp_path)
+    with torch.no_grad():
+        trainer.network.read_in.weight[0, 0] = torch.nan
+    with pytest.raises(DivergenceError, match="not finite in step 0; take a smaller assignment.learning_rate"):
+        trainer.take_step()
 
 
 def test_the_rate_is_constant_and_then_falls_to_zero():

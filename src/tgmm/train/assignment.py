@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tgmm.counter_random import derive_seed
+from tgmm.errors import DivergenceError
 from tgmm.files import write_atomically, write_json
 from tgmm.models.assignment import AssignmentNetwork, canonical_view
 from tgmm.tasks.prior import Tasks, draw_tasks, tell_shapes
@@ -52,7 +53,7 @@ def matched_cross_entropy(outputs: list[Tensor], labels: Tensor) -> tuple[Tensor
     labels = labels.clamp_min(0)
     with torch.no_grad():
         truth = F.one_hot(labels, K).float() * counted[..., None]
-        costs = -(truth.mT @ outputs[-1]).cpu().numpy()
+        costs = -(truth.mT @ outputs[-1]).nan_to_num().cpu().numpy()
         order = torch.tensor(np.stack([linear_sum_assignment(cost)[1] for cost in costs]))
         target = order.gather(1, labels)[..., None]
     share = counted / counted.sum()
@@ -123,8 +124,11 @@ class AssignmentTrainer:
         self.optimizer.zero()
         loss.backward()
         self.optimizer.set_rate(self.rate(number))
-        if torch.isfinite(self.optimizer.gradient).all():
-            self.optimizer.step()
+        if not torch.isfinite(self.optimizer.step()):
+            raise DivergenceError(
+                f"assignment: the gradient is not finite in step {number:,}; take a smaller assignment.learning_rate"
+                f" (now {self.settings.learning_rate:g}); the states before are in {self.work}"
+            )
         self.record.step += 1
         self.record.running[0] += len(tasks.points)
         for index, name in enumerate(SUMS):
