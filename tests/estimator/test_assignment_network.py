@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from tgmm.cli.compute import train_assignment
-from tgmm.errors import UserError
-from tgmm.errors import DivergenceError
+from tgmm.errors import DivergenceError, UserError
 from tgmm.models.assignment import AXES, LARGEST, AssignmentNetwork, canonical_view, ranks, usage
 from tgmm.models.settings import AssignmentSettings
 from tgmm.tasks.prior import draw_tasks, tell_shapes
@@ -188,7 +187,7 @@ def test_a_training_that_diverges_stops_in_one_line_and_keeps_its_states(tmp_pat
     trainer = AssignmentTrainer(SMALL, tmp_path)
     with torch.no_grad():
         trainer.network.read_in.weight[0, 0] = torch.nan
-    with pytest.raises(DivergenceError, match="not finite in step 0; take a smaller assignment.learning_rate"):
+    with pytest.raises(DivergenceError, match=r"not finite in step 0; take a smaller assignment\.learning_rate"):
         trainer.take_step()
 
 
