@@ -43,10 +43,9 @@ from tgmm.columns import (
     over_seeds,
 )
 from tgmm.errors import UserError, shown
-from tgmm.files import check_outputs, write_json, write_parquet
+from tgmm.files import check_outputs, refuse_large_table, write_json, write_parquet
 from tgmm.settings import MOST_RESAMPLES, Name, Seed, Settings, several
 
-LARGEST_TABLE = 1 << 30  # bytes
 Recipes = Mapping[str, Mapping[str, Sequence[str]]]
 COMPARED = ["l2_error", "l2_error_reference"]  # what networks are compared by
 # Headline number -> metric and statistic of the summary.
@@ -120,9 +119,7 @@ def read_table(path: str | Path, columns: Iterable[str]) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    size = path.stat().st_size
-    if size > LARGEST_TABLE:
-        raise UserError(f"{path}: has {size:,} bytes, and no table has more than {LARGEST_TABLE:,}")
+    refuse_large_table(path)
     try:
         table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     except (ValueError, OSError, OverflowError) as error:

@@ -10,7 +10,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NAME_SHOWN = 100  # characters of a file's name that its temporary name repeats, so that it stays a valid name
+PARQUET = (".parquet", ".pq")
 KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFCHR: "a device",
@@ -31,6 +32,7 @@ KINDS = {
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 # Limits of text that is read whole, and of a safetensors header; the largest header, of a long training, has 3 MB.
 LARGEST_TEXT = 64 << 20
+LARGEST_TABLE = 1 << 30  # bytes, of the file and of its numbers in double precision
 DEEPEST = 20  # levels of lists and mappings in settings and records
 LARGEST_HEADER = 32 << 20
 MOST_TENSORS = 10_000
@@ -204,6 +206,31 @@ def read_text(path: str | Path) -> str:
         raise UserError(f"{path}: is not text in UTF-8") from error
     except ValueError as error:
         raise UserError(f"{str(path)!r}: is no path ({error})") from error
+
+
+def refuse_large_table(path: Path) -> None:
+    """Compare the size of a table with the limit before a row is read; what Parquet says of itself counts too.
+
+    Raises
+    ------
+    UserError : one line with the path; a Parquet file that cannot be read is left to whoever reads it.
+    """
+    size = path.stat().st_size
+    if size > LARGEST_TABLE:
+        raise UserError(f"{path}: has {size:,} bytes, and no table has more than {LARGEST_TABLE:,}")
+    if path.suffix.lower() in PARQUET:
+        import pyarrow.parquet
+
+        with suppress(pyarrow.ArrowException, OSError):
+            header = pyarrow.parquet.read_metadata(path)
+            refuse_large_shape(path, header.num_rows, header.num_columns)
+
+
+def refuse_large_shape(path: Path, rows: int, columns: int) -> None:
+    """Raise a `UserError` if so many numbers, of eight bytes each, are more than a table may have."""
+    if rows * columns > LARGEST_TABLE // 8:
+        most = LARGEST_TABLE // 8
+        raise UserError(f"{path}: says that it has {rows:,} rows of {columns:,}; at most {most:,} numbers are read")
 
 
 def parse_json(text: str, where: str | Path) -> Any:

@@ -1,7 +1,14 @@
 """Tables of every dialect that users bring."""
 
+import io
+import os
+import re
+import tracemalloc
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from estimator_inputs import CASES, load_case
 
@@ -75,6 +82,9 @@ def test_a_single_column_and_arrays(tmp_path):
     np.save(tmp_path / "three.npy", np.zeros((2, 2, 2)))
     with pytest.raises(UserError, match="3 dimensions"):
         read_table(tmp_path / "three.npy")
+    np.save(tmp_path / "none.npy", np.zeros((0, 2)))
+    with pytest.raises(UserError, match="there is no row"):
+        read_table(tmp_path / "none.npy")
     np.save(tmp_path / "text.npy", np.array(["a", "b"]))
     with pytest.raises(UserError, match="not an array of numbers"):
         read_table(tmp_path / "text.npy")
@@ -113,3 +123,57 @@ def test_columns_are_chosen_by_name(tmp_path):
         read_table(path, ["c"])
     with pytest.raises(UserError, match="no such file"):
         read_table(tmp_path / "nothing.csv")
+
+
+def npy_header(shape):
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    return header.getvalue()
+
+
+@pytest.mark.parametrize("shape", [(10**12, 2), (2, 10**12), (10**9,), (2**62, 2**62), (2**33, 2**31)])
+def test_an_array_that_says_more_than_there_is_takes_no_memory(tmp_path, shape):
+    path = tmp_path / "lies.npy"
+    path.write_bytes(npy_header(shape) + bytes(160))
+    refused_without_memory(path, "not an array of numbers in NPY format")
+
+
+def test_a_small_parquet_file_of_very_many_rows_takes_no_memory(tmp_path):
+    path = tmp_path / "lies.parquet"
+    rows = pa.table({name: pa.array(np.zeros(2**20)) for name in "abc"})
+    with pq.ParquetWriter(path, rows.schema) as writer:
+        for _ in range(50):
+            writer.write_table(rows)
+    assert path.stat().st_size < 1 << 20
+    refused_without_memory(path, "says that it has 52,428,800 rows of 3; at most 134,217,728 numbers are read")
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.npy", "t.parquet"])
+def test_a_sparse_file_of_fifty_gigabytes_is_refused_without_reading_it(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(npy_header((10**9, 6)) if name == "t.npy" else b"a,b\n1,2\n")
+    os.truncate(path, 50 << 30)
+    refused_without_memory(path, "has 53,687,091,200 bytes, and no table has more than 1,073,741,824")
+
+
+def test_a_sparse_text_within_the_limit_is_refused_by_its_head(tmp_path):
+    path = write(tmp_path / "t.csv", "a,b\n1,2\n")
+    os.truncate(path, 1 << 30)
+    refused_without_memory(path, "not text: it has zero bytes")
+
+
+def test_one_endless_cell_is_refused_in_one_line(tmp_path):
+    with pytest.raises(UserError, match="not a table of separated columns"):
+        read_table(write(tmp_path / "t.csv", f'a,b\n"{"1" * 200_000}",2\n'))
+
+
+def refused_without_memory(path, words):
+    """Python's allocations are traced; NumPy's are among them."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=re.escape(words)) as error:
+            read_table(path)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+    assert "\n" not in str(error.value)

@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from tgmm.errors import UserError, unknown_name
+from tgmm.files import PARQUET, refuse_large_shape, refuse_large_table
 
 SEPARATORS = {"tab": "\t", "semicolon": ";", "bar": "|", "comma": ",", "space": " "}
 ENCODINGS = ("utf-8-sig", "cp1252")  # tried in this order where no byte-order mark says more
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # the marks of its two orders of bytes
+HEAD = 1 << 16  # bytes that are looked at before the others are read
 SAMPLE = 200  # lines that tell the dialect
 MISSING = {"", "na", "n/a", "nan", "null", "none", "#n/a", "<na>", "-nan", "-"}
 POINT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?inf(inity)?", re.IGNORECASE)
@@ -49,24 +52,31 @@ def read_table(path: Path, columns: list[str] | None = None, dialect: Dialect | 
 
     Raises
     ------
-    UserError : no file, no rows, columns that are not there or not numeric, lines of unequal length.
+    UserError : no file, no rows, columns that are not there or not numeric, lines of unequal length; a file that is
+        larger than a table may be, or says so of itself.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
+    refuse_large_table(path)
     if path.suffix.lower() == ".npy":
         table = _read_npy(path)
         return _chosen(path, table.columns, list(table.values.T), columns)
-    if path.suffix.lower() in (".parquet", ".pq"):
+    if path.suffix.lower() in PARQUET:
         names, cells = _read_parquet(path)
     else:
-        names, cells = _read_text(path, dialect or Dialect())
+        try:
+            names, cells = _read_text(path, dialect or Dialect())
+        except csv.Error as error:
+            raise UserError(f"{path}: not a table of separated columns ({error})") from None
     return _chosen(path, names, cells, columns)
 
 
 def _read_npy(path: Path) -> Table:
     try:
-        values = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        # A map is refused where the header says more than there is; sizes beyond 64 bits would wrap around.
+        with np.errstate(over="raise"):
+            values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError, FloatingPointError) as error:
         raise UserError(f"{path}: not an array of numbers in NPY format ({error})") from None
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
         raise UserError(f"{path}: holds {getattr(values, 'dtype', type(values).__name__)}, not an array of numbers")
@@ -74,6 +84,7 @@ def _read_npy(path: Path) -> Table:
         values = values[:, None]
     if values.ndim != 2:
         raise UserError(f"{path}: has {values.ndim} dimensions; a table has 2 (rows, columns)")
+    refuse_large_shape(path, *values.shape)
     return Table([f"x{i + 1}" for i in range(values.shape[1])], values.astype(np.float64))
 
 
@@ -115,8 +126,12 @@ def _read_text(path: Path, dialect: Dialect) -> tuple[list[str], list]:
 
 
 def _decoded(path: Path, encoding: str | None) -> str:
-    data = path.read_bytes()
-    marked = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else None
+    with path.open("rb") as file:
+        data = file.read(HEAD)
+        if not encoding and b"\0" in data and data[:2] not in UTF_16:
+            raise UserError(f"{path}: not text: it has zero bytes; name another encoding with --encoding")
+        data += file.read()
+    marked = "utf-16" if data[:2] in UTF_16 else None
     for name in (encoding,) if encoding else (marked,) if marked else ENCODINGS:
         try:
             return data.decode(name)
