@@ -34,11 +34,14 @@ def test_the_cpu_is_always_there():
         assert device == "cpu"
 
 
-def test_training_claims_a_gpu_where_there_is_one_and_else_a_single_core(monkeypatch):
-    monkeypatch.setattr(devices, "count_gpus", lambda: 0)
-    assert (devices.training_gpus(), devices.training_threads()) == (0, 1)
-    monkeypatch.setattr(devices, "count_gpus", lambda: 8)
-    assert (devices.training_gpus(), devices.training_threads()) == (1, devices.TRAINING_CORES_BESIDE_GPU)
+@pytest.mark.parametrize(("device", "here", "cluster", "claimed"), [
+    ("auto", 0, False, (0, 0)), ("auto", 8, False, (1, 0)), ("auto", 0, True, (0, 1)),
+    ("cpu", 8, True, (0, 0)), ("cuda", 0, False, (1, 1)),
+])  # fmt: skip
+def test_one_key_says_whether_training_claims_a_gpu_here_and_on_a_cluster(monkeypatch, device, here, cluster, claimed):
+    monkeypatch.setattr(devices, "count_gpus", lambda: here)
+    monkeypatch.setattr(devices.slurm, "has_gpus", lambda: cluster)
+    assert (devices.training_gpus(device), devices.training_gpus(device, cluster=True)) == claimed
 
 
 def test_as_many_processes_as_gpus_get_one_each_and_the_next_waits_for_a_killed_one(tmp_path):

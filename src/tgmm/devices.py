@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tgmm import slurm
 from tgmm.errors import UserError, refuse_unknown
 from tgmm.files import FileLock
 
 DEVICES = ("auto", "cpu", "cuda")
-TRAINING_CORES_BESIDE_GPU = 4
 POLL_SECONDS = 1.0
 
 
@@ -25,23 +25,16 @@ def count_gpus() -> int:
     return len([path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit()])
 
 
-def training_threads() -> int:
-    """Cores for a training job: a few beside a GPU; where there is none one core, and several families at once.
+def training_gpus(device: str, cluster: bool = False) -> int:
+    """GPUs that a training job claims: one where it is to run on one, as the configuration's `device` says.
 
-    The small networks that a CPU can train gain little from a second thread, while two families on two cores finish
-    in about half the time; and with one thread a result does not depend on the number of cores.
+    `auto` takes one if there is any: in this machine, or on some node of the cluster that jobs are sent to. Threads are
+    no matter of the device: a training has one everywhere, so that its numbers do not depend on where it runs, and
+    several families run at once.
     """
-    return max(1, TRAINING_CORES_BESIDE_GPU * training_gpus())
-
-
-def training_gpus() -> int:
-    """GPUs that a training job claims from ``--resources gpu=N``: one, where this machine has any."""
-    return min(1, count_gpus())
-
-
-def trains_on_cpu(device: str) -> bool:
-    """Whether training on this machine runs on its processor: told so, or left to choose where there is no GPU."""
-    return device == "cpu" or (device == "auto" and not count_gpus())
+    if device == "auto":
+        return int(slurm.has_gpus() if cluster else count_gpus() > 0)
+    return int(device == "cuda")
 
 
 def count_cores() -> int:

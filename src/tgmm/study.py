@@ -24,10 +24,9 @@ from tgmm.errors import UserError, refuse_unknown
 from tgmm.methods.settings import Network
 from tgmm.tasks.settings import TaskSetSettings
 from tgmm.tasks.shifts import check_feasible, refuse_value
-from tgmm.train.settings import TrainingSettings, training_hours
+from tgmm.train.settings import TrainingSettings
 
 MODEL_FILES = ("model.safetensors", "config.json", "history.csv")
-LONGEST_HOURS = 24.0  # of training on processors, before somebody has to ask for it
 PROBED, PICTURED = "components", 2  # the kind of networks that probes look into, and the dimension of a picture
 PROBE_TASKS, PROBE_EM_STEPS = 256, 20  # for each K; what goes on inside needs fewer tasks than a comparison of errors
 PLANE_TASKS, PLANE_EM_STEPS = 4, 20  # for each K, on the page of the results
@@ -427,19 +426,6 @@ class Study:
         folder = Path(root) / self.results / "models"
         return [name for name in self.families if not all((folder / name / file).is_file() for file in MODEL_FILES)]
 
-    def refuse_days_of_training(self, families: Iterable[str], cores: int) -> None:
-        """Raise a `UserError` if training these families on so many cores takes longer than ``LONGEST_HOURS``."""
-        names = list(families)
-        settings = [TrainingSettings.from_dict(self.train_settings(name)) for name in names]
-        hours = training_hours(settings, cores)
-        if hours > LONGEST_HOURS and not self.config.allow_cpu_training:
-            raise UserError(
-                f"scale '{self.scale}': training {len(names)} of {len(self.families)} families takes about "
-                f"{in_words(hours)} on the {cores} core(s) of this machine, which has no GPU: `dvc pull` brings "
-                "networks that were released, `--config scale=laptop` suits such a machine, and `--config "
-                "allow_cpu_training=true` trains all the same"
-            )
-
 
 def family_settings(config: Config, family: Family, seed: int) -> dict[str, Any]:
     """Settings of training for a family: its name, its tasks, its recipe's network, loss and budget."""
@@ -475,14 +461,6 @@ def network_settings(config: Config, recipe: str) -> dict[str, Any]:
     if entry.axes is not None:
         size["axes"] = entry.axes
     return {"kind": entry.network, **size}
-
-
-def in_words(hours: float) -> str:
-    """A length of time with two digits at most: "9 hours", "12 days", "2.4 years"."""
-    for unit, length in (("years", 365.25 * 24), ("days", 24.0)):
-        if hours >= 2 * length:
-            return f"{float(f'{hours / length:.2g}'):,g} {unit}"
-    return f"{float(f'{hours:.2g}'):g} hours"
 
 
 def check_references(study: Study, scales: Iterable[str]) -> None:

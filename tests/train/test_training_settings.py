@@ -8,7 +8,7 @@ import pytest
 from toy_training import VALUES, settings
 
 from tgmm.errors import UserError
-from tgmm.train.settings import CORE_RATE, Budget, TrainingSettings, training_hours
+from tgmm.train.settings import Budget, TrainingSettings
 from tgmm.versions import VERSIONS
 
 
@@ -95,14 +95,6 @@ def test_settings_survive_the_record():
 def test_the_network_serves_the_tasks_of_the_family():
     network = settings(n_components=[3, 2], covariance="anisotropic", dimension=4).network
     assert (network.n_components, network.covariance, network.dimension) == ((2, 3), "anisotropic", 4)
-
-
-def test_hours_add_up_and_cores_share_them():
-    family = settings(training__tasks=1000)
-    alone = training_hours([family], cores=1)
-    assert alone == pytest.approx(1000 * family.network.flops(0.75 * 12) / CORE_RATE / 3600)
-    assert training_hours([family, family], cores=1) == pytest.approx(2 * alone)
-    assert training_hours([family, family], cores=4) == pytest.approx(alone / 2)
 
 
 @pytest.mark.parametrize(

@@ -280,23 +280,6 @@ def test_a_family_that_a_scale_does_not_train_is_a_gap(config):
     assert set(study.histories(["isotropic-d2-n128-components", FAMILY])) == {FAMILY}
 
 
-def test_days_of_training_on_a_processor_are_refused_in_one_line():
-    study = load_study(ROOT / "config.yaml", "paper")
-    with pytest.raises(UserError) as refused:
-        study.refuse_days_of_training(study.families, 2)
-    line = str(refused.value)
-    assert "\n" not in line
-    for words in ("'paper'", "years on the 2 core(s)", "`dvc pull`", "scale=laptop", "allow_cpu_training=true"):
-        assert words in line
-    study.refuse_days_of_training([], 2)
-    laptop = load_study(ROOT / "config.yaml", "laptop")
-    laptop.refuse_days_of_training(laptop.families, 1)
-    allowed = study_from_config(
-        read_config(ROOT / "config.yaml") | {"scale": "paper", "allow_cpu_training": True}, ROOT
-    )
-    allowed.refuse_days_of_training(allowed.families, 2)
-
-
 def test_models_that_are_there_are_not_missing(study, tmp_path):
     assert study.missing_models(tmp_path) == list(study.families)
     folder = tmp_path / study.results / "models" / FAMILY

@@ -22,12 +22,14 @@ rule run_ablation:
         d=r"\d+",
         seed=r"\d+",
     priority: 10
-    threads: 1 if ON_CPU else training_threads()
+    threads: 1
     resources:
-        gpu=0 if ON_CPU else training_gpus(),
-        mem_mb=4000,
-        runtime=720,
-        device=STUDY.config.device,
+        gpu=TRAINING_GPUS,
+        mem_mb=8000,
+        runtime=lambda wildcards: costs.job_minutes(
+            costs.ablation_hours(STUDY, int(wildcards.d), int(wildcards.seed), TRAINING_GPUS)
+        ),
+        device=TRAINING_DEVICE,
     params:
         settings=lambda wildcards: as_json(STUDY.ablation_settings(int(wildcards.d), int(wildcards.seed))),
         version=[version("ablation"), version("training:components")],
@@ -47,6 +49,7 @@ rule merge_ablation:
         "logs/{scale}/ablation/all.log",
     benchmark:
         "benchmark_logs/{scale}/ablation/all.tsv"
+    localrule: True
     threads: 1
     resources:
         mem_mb=2000,

@@ -43,6 +43,7 @@ rule draw_figure:
         "benchmark_logs/{scale}/figures/{figure}.tsv"
     wildcard_constraints:
         figure=any_of([*STUDY.names(FIGURE), *STUDY.names(FIGURE, "ablation")]),
+    localrule: True
     threads: 1
     resources:
         mem_mb=2000,
@@ -78,6 +79,7 @@ rule write_table:
         "benchmark_logs/{scale}/tables/{table}.tsv"
     wildcard_constraints:
         table=any_of([*STUDY.names(TABLE), *STUDY.names(TABLE, "ablation")]),
+    localrule: True
     threads: 1
     resources:
         mem_mb=2000,

@@ -1,5 +1,6 @@
 # Shared helpers: the validated study, the guard of the working directory, settings as text.
 import json
+import os
 import re
 import subprocess
 import sys
@@ -7,12 +8,14 @@ from pathlib import Path
 
 import yaml
 
+from tgmm import costs
 from tgmm.artefacts import FIGURE, TABLE
 from tgmm.config import read_yaml
-from tgmm.devices import count_cores, settle_threads, training_gpus, training_threads, trains_on_cpu
+from tgmm.devices import count_cores, settle_threads, training_gpus
 from tgmm.errors import UserError
 from tgmm.files import guard_workdir
 from tgmm.study import MODEL_FILES, study_from_config
+from tgmm.train.settings import TrainingSettings
 from tgmm.versions import version
 
 settle_threads()
@@ -42,17 +45,18 @@ def open_study(config):
         refuse(f"config.yaml: {error}")
 
 
-def refuse_days_of_training():
-    """Before the first job: no training that would take days on the processors of this machine, unless asked for.
+def in_slurm_job():
+    """Whether this is one job of a run that sends its jobs to Slurm."""
+    return not workflow.is_main_process and "SLURM_JOB_ID" in os.environ
 
-    Jobs of another executor run on other machines; there the partition that they are sent to decides.
-    """
-    executor = workflow.executor_plugin
-    local = executor is None or executor.common_settings.local_exec or executor.common_settings.dryrun_exec
-    if not (workflow.is_main_process and local and trains_on_cpu(STUDY.config.device)):
+
+def refuse_days_of_training():
+    """Before the first job: no training that would take days on processors, here or on a cluster, unless asked for."""
+    if TRAINING_GPUS or not workflow.is_main_process:
         return
+    cores = workflow.resource_settings.nodes or count_cores()
     try:
-        STUDY.refuse_days_of_training(STUDY.missing_models(Path()), count_cores())
+        costs.refuse_days_of_training(STUDY, STUDY.missing_models(Path()), cores, ON_CLUSTER)
     except UserError as error:
         refuse(error)
 
@@ -81,6 +85,17 @@ def missing_of_release(results):
     absent = json.loads(status.stdout or "{}").get("not_in_cache", [])
     missing = sorted(path for path in absent if not Path(path).exists() and not path.endswith("/"))
     return missing if len(missing) < sum(released.values()) else []
+
+
+def training_settings(family):
+    """Typed settings of a family's training."""
+    return TrainingSettings.from_dict(STUDY.train_settings(family))
+
+
+def training_group(wildcards):
+    """Short trainings share a submission to a cluster and its GPU; others have one each."""
+    hours = costs.training_hours(training_settings(wildcards.family), gpu=True)
+    return "short_trainings" if TRAINING_GPUS and hours < costs.SHORT_TRAINING else None
 
 
 def as_json(settings):

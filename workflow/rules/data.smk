@@ -18,6 +18,8 @@ rule sample_tasks:
         "benchmark_logs/{scale}/tasks/{taskset}.tsv"
     wildcard_constraints:
         taskset=any_of(STUDY.tasksets),
+    group:
+        lambda wildcards: f"task_set_{wildcards.taskset}".replace("-", "_")
     threads: 1
     resources:
         mem_mb=2000,

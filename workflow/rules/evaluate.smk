@@ -28,11 +28,13 @@ for taskset in STUDY.tasksets:
                 f"logs/{STUDY.scale}/scores/{taskset}-{group}.log",
             benchmark:
                 f"benchmark_logs/{STUDY.scale}/scores/{taskset}-{group}.tsv"
+            group:
+                f"task_set_{taskset}".replace("-", "_")
             threads: 1
             resources:
                 mem_mb=3000,
-                runtime=120,
-                device=STUDY.config.device,
+                runtime=costs.job_minutes(costs.scoring_hours(STUDY, taskset, methods)),
+                device=SCORING_DEVICE,
             params:
                 methods=methods,
                 settings=score_json(taskset, methods),
@@ -56,6 +58,7 @@ rule summarise_scores:
         "logs/{scale}/summary.log",
     benchmark:
         "benchmark_logs/{scale}/summary.tsv"
+    localrule: True
     threads: 1
     resources:
         mem_mb=3000,

@@ -21,6 +21,7 @@ rule fit_plane:
         "logs/{scale}/plane.log",
     benchmark:
         "benchmark_logs/{scale}/plane.tsv"
+    localrule: True
     threads: 1
     resources:
         mem_mb=2000,
@@ -49,6 +50,7 @@ rule build_page:
         "logs/{scale}/page.log",
     benchmark:
         "benchmark_logs/{scale}/page.tsv"
+    localrule: True
     threads: 1
     resources:
         mem_mb=2000,

@@ -22,6 +22,7 @@ rule paper:
         f"logs/{STUDY.scale}/paper.log",
     benchmark:
         f"benchmark_logs/{STUDY.scale}/paper.tsv"
+    localrule: True
     threads: 1
     resources:
         mem_mb=2000,

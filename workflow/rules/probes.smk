@@ -23,10 +23,12 @@ rule probe_family:
         "benchmark_logs/{scale}/probes/{family}.tsv"
     wildcard_constraints:
         family=any_of([family for family in STUDY.probed if family not in PICTURED]),
+    group:
+        "probes"
     threads: 1
     resources:
         mem_mb=3000,
-        runtime=30,
+        runtime=lambda wildcards: costs.job_minutes(costs.probe_hours(STUDY, wildcards.family)),
     params:
         settings=lambda wildcards: as_json(STUDY.probe_settings(wildcards.family)),
         folder=lambda wildcards: f"results/{wildcards.scale}/models/{wildcards.family}",

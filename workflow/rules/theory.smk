@@ -18,6 +18,8 @@ rule measure_theorem:
         "benchmark_logs/{scale}/theory/{measurement}.tsv"
     wildcard_constraints:
         measurement=any_of(STUDY.measurements),
+    group:
+        "theorems"
     threads: 1
     resources:
         mem_mb=3000,

@@ -1,6 +1,11 @@
 # One network a family. A stopped training resumes from work/<family>/ when the same command runs again.
 MODELS = [f"{STUDY.results}/models/{family}/{name}" for family in STUDY.families for name in MODEL_FILES]
-ON_CPU = trains_on_cpu(STUDY.config.device)
+# One key, `device`, decides for this machine and for a cluster, which has "nodes" (jobs at a time).
+ON_CLUSTER = workflow.resource_settings.nodes is not None or in_slurm_job()
+TRAINING_GPUS = training_gpus(STUDY.config.device, ON_CLUSTER)
+TRAINING_DEVICE = STUDY.config.device if TRAINING_GPUS else "cpu"
+# A job that has asked a cluster for no GPU leaves those of its node to others.
+SCORING_DEVICE = "cpu" if ON_CLUSTER else STUDY.config.device
 refuse_half_pulled()
 refuse_days_of_training()
 
@@ -25,12 +30,16 @@ rule train_family:
         family=any_of(STUDY.families),
     # Before the scores: what takes longest starts first, so that no core idles at the end.
     priority: 10
-    threads: 1 if ON_CPU else training_threads()
+    group:
+        training_group
+    threads: 1
     resources:
-        gpu=0 if ON_CPU else training_gpus(),
-        mem_mb=4000,
-        runtime=720,
-        device=STUDY.config.device,
+        gpu=TRAINING_GPUS,
+        mem_mb=lambda wildcards: costs.training_memory(training_settings(wildcards.family), TRAINING_GPUS),
+        runtime=lambda wildcards: costs.job_minutes(
+            costs.training_hours(training_settings(wildcards.family), TRAINING_GPUS)
+        ),
+        device=TRAINING_DEVICE,
     params:
         settings=lambda wildcards: as_json(STUDY.train_settings(wildcards.family)),
         folder=lambda wildcards: f"results/{wildcards.scale}/models/{wildcards.family}",

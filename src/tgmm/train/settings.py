@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -17,7 +17,6 @@ from tgmm.versions import version
 
 Tasks = Annotated[int, Field(ge=1, le=10**15)]
 MEAN_LENGTH = 0.75  # of N0: lengths are uniform between half of it and all of it
-CORE_RATE = 1.5e10  # floating-point operations a second that one core reaches in training
 # Settings that have left, at the values at which they did nothing: records of earlier versions have them.
 REMOVED = {"unrolled": 0}
 REMOVED_FROM_BUDGET = {"optimiser": "adamw"}
@@ -153,11 +152,6 @@ class AssignmentTraining(Settings):
         """Hash of everything that shapes the result; a state belongs to one."""
         text = json.dumps({"settings": self.plain(), "version": version("training:assignment")}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def training_hours(families: Iterable[TrainingSettings], cores: int) -> float:
-    """Hours that so many cores need, about, to train families."""
-    return sum(settings.flops for settings in families) / (CORE_RATE * cores) / 3600
 
 
 def _sorted(values: tuple) -> tuple:
