@@ -13,7 +13,7 @@ HASH = $(PYTHON) -c 'import hashlib; print(hashlib.sha256(b"".join(open(name, "r
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce report docs smoke figures test test-all test-gpu lint format lock clean check-python
+.PHONY: help setup reproduce report docs smoke figures test test-all test-gpu trust lint format lock clean check-python
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ test-all: setup ## Run the tests, those that take minutes included
 
 test-gpu: setup ## Run the tests that need a CUDA device
 	python -m pytest -m gpu
+
+trust: setup ## Count the test cases behind each promise of docs/trust.md
+	python tests/count_promises.py
 
 lint: setup ## Check the style of code and workflow
 	ruff check .
