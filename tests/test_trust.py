@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from count_promises import COUNTED, with_counts
 
 ROOT = Path(__file__).resolve().parents[1]
