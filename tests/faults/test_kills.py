@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -62,11 +63,16 @@ def small_study(folder: Path) -> Project:
 
 
 def fingerprints(project: Project) -> dict[str, str]:
-    """A hash of everything that is the same in every run: what measures time is left out."""
+    """A hash of everything that is the same in every run: what measures time is left out.
+
+    So is what a killed command was writing, under a temporary name that no other program reads.
+    """
     results = project.folder / "results" / SCALE
     found = {}
     for path in sorted(results.rglob("*")):
         name = str(path.relative_to(results))
+        if path.name.startswith("."):
+            continue
         if path.suffix == ".safetensors":
             found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
         elif path.suffix == ".parquet":
@@ -91,11 +97,12 @@ def kill(process: subprocess.Popen, target: str) -> bool:
     if target == "group":
         os.killpg(process.pid, signal.SIGKILL)
     elif target == "job":
-        children = psutil.Process(process.pid).children(recursive=True)
-        jobs = [child for child in children if any(word.endswith("/tgmm") for word in child.cmdline()[:2])]
-        if not jobs:
-            return False
-        jobs[0].kill()
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            for child in psutil.Process(process.pid).children(recursive=True):
+                if any(word.endswith("/tgmm") for word in child.cmdline()[:2]):
+                    child.kill()
+                    return True
+        return False
     else:
         process.kill()
     return True
@@ -124,7 +131,9 @@ def run_with_kills(project: Project, command: str, most: int, mean: float, rng: 
         except subprocess.TimeoutExpired:
             assert delay, f"{seen}: the command did not end"
             target = rng.choice(targets)
-            killed = kill(process, target)
+            while not killed and process.poll() is None:  # between two jobs there is none to kill
+                killed = kill(process, target)
+                time.sleep(0.1)
             seen += [f"{target} while {doing(project)}"] if killed else []
             # A killed command has ended; one whose job was killed ends by itself.
             process.wait(PATIENCE)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from workflow_project import ROOT
 
+from tgmm.files import atomic_path
+
 CONTENT = "scores that were released\n"
 
 
@@ -72,3 +74,15 @@ def test_a_damaged_object_is_refused(mode, released, tmp_path):
     assert not (folder / "scores.txt").exists()
     cached = (path for path in (folder / ".dvc/cache").rglob("*") if path.is_file())
     assert "releasEd" not in "".join(path.read_text() for path in cached)
+
+
+def test_what_a_killed_command_was_writing_is_not_versioned(tmp_path):
+    """SIGKILL leaves the temporary file; DVC must not take it for a result."""
+    (tmp_path / ".dvc").mkdir()
+    shutil.copy2(ROOT / ".dvc/config", tmp_path / ".dvc/config")
+    (tmp_path / ".dvc/config.local").write_text("[core]\n    no_scm = true\n")
+    shutil.copy2(ROOT / ".dvcignore", tmp_path / ".dvcignore")
+    results = tmp_path / "figures"
+    with atomic_path(results / "fig.pdf") as temporary, atomic_path(results / "record") as other:
+        ignored = dvc(tmp_path, "check-ignore", str(temporary), str(other), str(results / "fig.pdf"))
+    assert ignored.stdout.split() == [str(temporary), str(other)]
