@@ -2,6 +2,7 @@
 PYTHON ?= python3
 GPUS ?= 1
 JOBS ?= 2
+RESOLUTION ?= lowest-direct
 SCALE ?= $(shell sed -n 's/^scale: *\([a-z0-9-]*\).*/\1/p' config.yaml)
 
 SHELL := bash
@@ -13,10 +14,10 @@ HASH = $(PYTHON) -c 'import hashlib; print(hashlib.sha256(b"".join(open(name, "r
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce report docs smoke figures test test-all test-gpu trust lint format lock clean check-python
+.PHONY: help setup reproduce report docs smoke figures test test-all test-oldest test-gpu trust licences lint format lock clean check-python
 
 help: ## This list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "  SCALE=smoke|laptop|overnight|paper, GPUS=n, PYTHON=python3.12 and JOBS=n (tests at a time) may follow."
 
 reproduce: setup ## Train, score and draw everything, then show the headline numbers
@@ -45,11 +46,26 @@ test: setup ## Run the tests
 test-all: setup ## Run the tests, those that take minutes included
 	OMP_NUM_THREADS=1 TGMM_EXAMPLES=20 python -m pytest -n $(JOBS)
 
+test-oldest: check-python ## Test in .venv-oldest with the oldest versions allowed (needs uv); RESOLUTION=highest: the newest
+	$(PYTHON) -m venv .venv-oldest
+	grep '^torch==' requirements.lock > .venv-oldest/torch.txt
+	.venv-oldest/bin/python -m pip install --requirement .venv-oldest/torch.txt
+	echo 'setuptools>=77' | uv pip compile pyproject.toml - --all-extras --python .venv-oldest/bin/python \
+	--resolution $(RESOLUTION) --constraint .venv-oldest/torch.txt --no-header --no-annotate --no-emit-index-url -q \
+	| grep -vE '^(torch|nvidia|triton|cuda)[-=]' > .venv-oldest/versions.txt
+	uv pip install --python .venv-oldest/bin/python --no-deps --requirement .venv-oldest/versions.txt
+	uv pip install --python .venv-oldest/bin/python --no-deps --no-build-isolation --editable .
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n $(JOBS) -m "not slow and not gpu" --ignore tests/workflow \
+	--ignore tests/page --ignore tests/faults
+
 test-gpu: setup ## Run the tests that need a CUDA device
 	python -m pytest -m gpu
 
 trust: setup ## Count the test cases behind each promise of docs/trust.md
 	python tests/count_promises.py
+
+licences: setup ## List the licence of every package that is installed
+	@python tests/licences.py
 
 lint: setup ## Check the style of code and workflow
 	ruff check .
