@@ -7,7 +7,7 @@ import pytest
 from small_study import SCALE, fingerprints, small_study, start
 
 TOLERANCE = 1e-6  # relative, of scores; on one kind of processor they have been the same bits so far
-PATIENCE = 900  # seconds for a run, on a machine that does other work too
+PATIENCE = 3600  # seconds for a command, on a machine that does much other work
 
 pytestmark = pytest.mark.slow
 

@@ -19,7 +19,7 @@ from workflow_project import Project
 KILLS = 30
 SEED = 2505
 PER_RUN = 4  # kills in the time of an undisturbed run, so that they fall into every stage on any machine
-PATIENCE = 900  # seconds for a command, on a machine that does other work too
+PATIENCE = 3600  # seconds for a command, on a machine that does much other work
 SNAKEMAKE = ("snakemake", "--cores", "2", "--resources", "gpu=1")
 COMMANDS = {"snakemake": (SNAKEMAKE, ("snakemake", "job", "group")), "dvc": (("dvc", "repro"), ("dvc", "job", "group"))}
 
