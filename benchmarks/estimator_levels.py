@@ -129,7 +129,7 @@ def draw_easy(d: int, rng: np.random.Generator) -> tuple[np.ndarray, int]:
 
 def measure_choices(count: int, seed: int) -> None:
     """Print how often each criterion finds the true K."""
-    print("data sets | largest K |", ", ".join(CRITERIA := ("network", "bic", "icl")))
+    print("data sets | largest K |", ", ".join(CRITERIA := ("network", "bic", "icl", "aic")))
     for name, largest in (("full 2", 8), ("full 4", 8), ("full 8", 8), ("easy 2", 10), ("easy 5", 10)):
         found = np.zeros(len(CRITERIA))
         for X, K in draw_choices(name, count, seed):

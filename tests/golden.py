@@ -98,6 +98,27 @@ def run_training(kind: str) -> Numbers:
     return found
 
 
+def run_criterion() -> Numbers:
+    """What the assignment network tells of a batch, and a small criterion network trained on given summaries."""
+    from tgmm.models.criterion import LENGTH
+    from tgmm.train.criterion import fit_batch, train_network
+    from tgmm.train.settings import CriterionTraining
+
+    settings = CriterionTraining.read({"tasks": 32, "batch": 4, "passes": 2, "network": {"width": 8}})
+    told = fit_batch(settings, 0)["told"]
+    rng = np.random.default_rng(0)
+    batches = [
+        {
+            "summaries": rng.normal(50, 1, (16, 10, LENGTH)).cumsum(1),
+            "told": rng.dirichlet(np.ones(10), 16),
+            "K": rng.integers(1, 11, 16),
+        }
+        for _ in range(4)
+    ]
+    _, history = train_network(settings, batches)
+    return {"told": digest(torch.from_numpy(told)), "validation": [row["validation"] for row in history]}
+
+
 def run_assignment() -> Numbers:
     """Weights and validations of the estimator's network after a few steps."""
     from safetensors.torch import load_file
@@ -305,6 +326,7 @@ RUNS: dict[str, Callable[[], Numbers]] = {
     "tasks": run_tasks,
     **{f"training:{kind}": lambda kind=kind: run_training(kind) for kind in KINDS},
     "training:assignment": run_assignment,
+    "training:criterion": run_criterion,
     **{f"scores:{kind}": lambda kind=kind: run_scores(kind) for kind in METHODS},
     "scores:tgmm": run_network_scores,
     "summary": run_summary,

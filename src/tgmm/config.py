@@ -31,7 +31,7 @@ from tgmm.settings import (
     several,
 )
 from tgmm.tasks.shifts import ShiftValues
-from tgmm.train.settings import AssignmentTraining, Budget
+from tgmm.train.settings import AssignmentTraining, Budget, CriterionTraining
 
 SCALES = Path("workflow/scales")
 SCHEMA = Path("workflow/schemas/config.schema.json")
@@ -180,6 +180,9 @@ class Config(Settings):
     families: tuple[FamilyEntry, ...] = Field((), description="The networks of the study; lists in an entry multiply.")
     ablation: AblationEntry = Field(AblationEntry(), description="One change of a recipe at a time.")
     assignment: AssignmentTraining = Field(AssignmentTraining(), description="The network of the estimator.")
+    criterion: CriterionTraining = Field(
+        CriterionTraining(), description="The network by which the estimator chooses the number of components."
+    )
     tasksets: dict[Name, TaskSetEntry] = Field({}, description="The test tasks: a file for each d.")
     methods: dict[Name, AnyMethod] = Field({}, description="The estimators that are compared.")
     artefacts: dict[ArtefactName, AnyArtefact] = Field({}, description="Figures (fig-...) and tables (tab-...).")

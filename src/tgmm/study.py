@@ -293,6 +293,10 @@ class Study:
         """Settings of `tgmm train-assignment`."""
         return self.config.assignment.plain()
 
+    def criterion_settings(self) -> dict[str, Any]:
+        """Settings of `tgmm train-criterion`."""
+        return self.config.criterion.plain()
+
     def ablation_settings(self, d: int, seed: int) -> dict[str, Any]:
         """Settings of `tgmm ablation run`: those of every change's training, the baseline first.
 

@@ -18,7 +18,7 @@ from tgmm.study import load_study
 CONTENT = json.loads((ROOT / SCHEMA).read_text(encoding="utf-8"))
 TOP = CONTENT["properties"]
 SIZES = [key for key, part in TOP.items() if part.get("x-scale")]
-SECTIONS = ("ablation", "assignment")  # of config.yaml, with some keys of the scale
+SECTIONS = ("ablation", "assignment", "criterion")  # of config.yaml, with some keys of the scale
 SCALES = sorted(path.stem for path in ROOT.glob("workflow/scales/*.yaml"))
 
 

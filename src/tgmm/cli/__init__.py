@@ -52,7 +52,13 @@ def register_commands() -> None:
         ),
         "Artefacts": (artefacts.figure, artefacts.table, artefacts.paper, artefacts.page),
         "What there is": (artefacts.headline, status.status, look.compare),
-        "Data of your own": (fit.fit, fit.predict, look.demo, compute.train_assignment),
+        "Data of your own": (
+            fit.fit,
+            fit.predict,
+            look.demo,
+            compute.train_assignment,
+            compute.train_criterion,
+        ),
     }
     for panel, commands in groups.items():
         for command in commands:

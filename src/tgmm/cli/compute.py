@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,9 @@ from tgmm.cli.common import (
     write_table,
 )
 from tgmm.files import check_outputs
+
+if TYPE_CHECKING:
+    from tgmm.settings import Settings
 
 
 def sample_tasks(
@@ -86,20 +89,42 @@ def train_assignment(
     scale: ScaleOption = None,
 ) -> None:
     """Train the estimator's network on the CPU, or go on from its last state; Ctrl-C and SIGTERM save a state first."""
-    from tgmm.devices import settle_threads
     from tgmm.train.settings import ASSIGNMENT_FILES, AssignmentTraining
 
     values = resolve_settings(settings, config, scale, lambda study: study.assignment_settings())
     chosen = AssignmentTraining.read(values, "settings of tgmm train-assignment")
     check_outputs(*(out / file for file in ASSIGNMENT_FILES))
-    settle_threads()
-    from tgmm.train.assignment import train
+    _train_for_estimator("assignment", chosen, out, work)
 
-    number = train(chosen, out, work)
+
+def train_criterion(
+    out: Annotated[Path, typer.Option(help="Folder of criterion.safetensors and criterion.json, its record.")],
+    work: WorkOption = Path("work"),
+    settings: SettingsOption = None,
+    config: ConfigOption = Path("config.yaml"),
+    scale: ScaleOption = None,
+) -> None:
+    """Train the network that tells the number of components from fits; a stopped training goes on where it was."""
+    from tgmm.train.settings import CRITERION_FILES, CriterionTraining
+
+    values = resolve_settings(settings, config, scale, lambda study: study.criterion_settings())
+    chosen = CriterionTraining.read(values, "settings of tgmm train-criterion")
+    check_outputs(*(out / file for file in CRITERION_FILES))
+    _train_for_estimator("criterion", chosen, out, work)
+
+
+def _train_for_estimator(name: str, chosen: Settings, out: Path, work: Path) -> None:
+    """Run the training of a network that the package ships."""
+    from importlib import import_module
+
+    from tgmm.devices import settle_threads
+
+    settle_threads()
+    number = import_module(f"tgmm.train.{name}").train(chosen, out, work)
     if number is not None:
-        print(f"assignment: stopped by {signal.Signals(number).name}; the same command resumes", file=sys.stderr)
+        print(f"{name}: stopped by {signal.Signals(number).name}; the same command resumes", file=sys.stderr)
         sys.exit(128 + number)
-    print(f"assignment: trained -> {out}")
+    print(f"{name}: trained -> {out}")
 
 
 def score(

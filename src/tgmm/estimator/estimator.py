@@ -28,7 +28,8 @@ class TransformerGaussianMixture(DensityMixin, BaseEstimator):
     n_components : number of components, or several of them such as ``range(1, 9)``, of which ``criterion`` chooses.
     covariance_type : "full", "tied", "diag", "spherical", or "auto", chosen by ``criterion`` ("network" says nothing of
         shapes: between them the Bayesian information criterion chooses).
-    criterion : what chooses: "bic", "icl", "aic" or "network" (its own P(K | data), one pass, K up to 10).
+    criterion : what chooses: "bic", "icl", "aic" or "network" (a small network that has seen the fits of data sets
+        whose K is known; K up to 10).
     refine : EM steps at most; None for convergence, 0 for the network's own estimate.
     tol : EM stops once the mean log-likelihood changes by less, in nats.
     reg_covar : added to variances, relative to the data's own scale: a fit commutes with shift and units.
@@ -131,14 +132,14 @@ class TransformerGaussianMixture(DensityMixin, BaseEstimator):
         def fit(K: int, shape: str) -> Fitted:
             return fit_mixture(X, weights, K, shape, options, rng, start)
 
-        def probabilities(shape: str) -> np.ndarray:
+        def told(shape: str) -> np.ndarray:
             return network_counts(X, weights, shape, options, rng)
 
         if self.model != "assignment":
             from tgmm.estimator.families import fit_family
 
             return Choice(fit_family(self.model, X, weights, sizes, options))
-        return choose(X, weights, sizes, self.covariance_type, self.criterion, fit, probabilities)
+        return choose(X, weights, sizes, self.covariance_type, self.criterion, fit, told)
 
     def _options(self) -> FitOptions:
         return FitOptions(

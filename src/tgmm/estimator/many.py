@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tgmm.estimator.density import precision_factors, precisions
 from tgmm.estimator.em import LARGEST_FEATURES, SMALLEST_FLOOR, design
 from tgmm.estimator.estimator import TransformerGaussianMixture
 from tgmm.estimator.fit import FitOptions, Fitted, first_near_best, fit_mixture, run_steps, squared_units
 from tgmm.estimator.maximise import Fits, Limits, first_step
 from tgmm.estimator.scaling import LARGEST_VALUE, NORMAL_RANGE, SMALLEST_SPREAD
+from tgmm.estimator.selection import Choice
 from tgmm.estimator.start import SEEN, load_network, network_knows, responsibilities, view_signs
 
 POINTS_AT_ONCE = 16_384  # of a batch on a CPU: its features stay in the cache
@@ -60,6 +60,18 @@ class ManyFits:
         columns |= {f"mean_{k}_{i}": self.means[:, k, i] for k in range(K) for i in range(d)}
         return pd.DataFrame(columns)
 
+    def fitted(self, i: int) -> Fitted:
+        """The mixture of data set ``i``."""
+        return Fitted(
+            shape=self.covariance_type,
+            weights=self.weights[i],
+            means=self.means[i],
+            covariances=self.covariances[i],
+            converged=bool(self.converged[i]),
+            n_iter=int(self.n_iter[i]),
+            lower_bounds=[float(self.lower_bound[i])],
+        )
+
     def model(self, i: int) -> TransformerGaussianMixture:
         """The fit of data set ``i`` as an estimator.
 
@@ -70,13 +82,7 @@ class ManyFits:
         if self.failed[i]:
             raise ValueError(f"data set {i} was not fitted: {self.reason[i]}")
         model = TransformerGaussianMixture(self.means.shape[1], covariance_type=self.covariance_type)
-        model.weights_, model.means_, model.covariances_ = self.weights[i], self.means[i], self.covariances[i]
-        model.precisions_cholesky_ = precision_factors(model.covariances_, self.covariance_type)
-        model.precisions_ = precisions(model.precisions_cholesky_, self.covariance_type)
-        model.n_components_, model.covariance_type_ = self.means.shape[1], self.covariance_type
-        model.n_iter_, model.converged_ = int(self.n_iter[i]), bool(self.converged[i])
-        model.lower_bound_ = float(self.lower_bound[i])
-        model.lower_bounds_, model.criterion_values_ = [model.lower_bound_], {}
+        model._keep(Choice(self.fitted(i)))
         model.n_features_in_ = self.means.shape[2]
         return model
 

@@ -6,10 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from tgmm.estimator.density import log_joint, n_parameters, precision_factors
 from tgmm.estimator.em import SHAPES
+from tgmm.estimator.evidence import summarise
 from tgmm.estimator.fit import Fitted
+from tgmm.estimator.start import load_criterion
+from tgmm.models.assignment import LARGEST
+from tgmm.models.criterion import LENGTH, compare_fits
 
 CRITERIA = ("network", "bic", "icl", "aic")
 
@@ -55,7 +60,7 @@ def choose(
     covariance_type: str,
     criterion: str,
     fit: Callable[[int, str], Fitted],
-    probabilities: Callable[[str], np.ndarray],
+    told: Callable[[str], np.ndarray],
 ) -> Choice:
     """The best fit among sizes and shapes.
 
@@ -64,24 +69,36 @@ def choose(
     X, weights : arrays (N, d) and (N,).
     sizes : every K that is compared.
     covariance_type : one of the four shapes, or "auto" for all of them.
-    criterion : one of ``CRITERIA``. The network tells K; between shapes, of which it is told and tells nothing, the
-        Bayesian information criterion chooses.
+    criterion : one of ``CRITERIA``. The network tells K; between shapes, of which it tells nothing, the Bayesian
+        information criterion chooses.
     fit : fits a mixture of K components of a shape.
-    probabilities : the network's P(K | data), K = 1, 2, ..., for a shape.
+    told : the assignment network's P(K | data), K = 1, 2, ..., for a shape.
     """
     shapes = list(SHAPES) if covariance_type == "auto" else [covariance_type]
     if criterion != "network" or len(sizes) == 1:
         tried = {(K, shape): fit(K, shape) for shape in shapes for K in sizes}
-        rule = "bic" if criterion == "network" else criterion
-        return _smallest(tried, X, weights, rule)
-    told = {shape: probabilities(shape) for shape in shapes}
-    best = {shape: max(sizes, key=lambda K: (told[shape][K - 1], -K)) for shape in shapes}
-    tried = {(K, shape): fit(K, shape) for shape, K in best.items()}
-    choice = _smallest(tried, X, weights, "bic")
-    shape = choice.fitted.shape
-    total = sum(told[shape][K - 1] for K in sizes)
-    curve = {(K, shape): -float(np.log(max(told[shape][K - 1] / total, 1e-300))) for K in sizes}
-    return Choice(choice.fitted, curve)
+        return _smallest(tried, X, weights, "bic" if criterion == "network" else criterion)
+    best, curve = {}, {}
+    for shape in shapes:
+        fits = {K: fit(K, shape) for K in range(1, max(sizes) + 1)}
+        surprise = _surprise(fits, sizes, X, weights, told(shape))
+        K = min(sizes, key=surprise.get)
+        best[K, shape] = fits[K]
+        curve |= {(K, shape): value for K, value in surprise.items()}
+    return Choice(_smallest(best, X, weights, "bic").fitted, curve)
+
+
+def _surprise(
+    fits: dict[int, Fitted], sizes: list[int], X: np.ndarray, weights: np.ndarray, told: np.ndarray
+) -> dict[int, float]:
+    """Minus the logarithm of the criterion network's P(K | data), for the sizes that are compared."""
+    summaries = np.full((1, LARGEST, LENGTH), np.nan)
+    for K, fitted in fits.items():
+        summaries[0, K - 1] = summarise(fitted, X, weights)
+    with torch.inference_mode():
+        logits = load_criterion()(torch.from_numpy(compare_fits(summaries, told[None])).float())[0].double().numpy()
+    logits = logits[[K - 1 for K in sizes]]
+    return dict(zip(sizes, (np.logaddexp.reduce(logits) - logits).tolist(), strict=True))
 
 
 def _smallest(tried: dict[tuple[int, str], Fitted], X: np.ndarray, weights: np.ndarray, criterion: str) -> Choice:

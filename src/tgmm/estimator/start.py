@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from tgmm.models.assignment import AXES, LARGEST, AssignmentNetwork, canonical_view
-from tgmm.models.settings import AssignmentSettings
+from tgmm.models.criterion import CriterionNetwork
+from tgmm.models.settings import AssignmentSettings, CriterionSettings
 from tgmm.tasks.settings import SHAPES
 
 SEEN = 2048  # rows that the network sees at most
@@ -28,6 +29,18 @@ def load_network(device: str = "cpu") -> AssignmentNetwork:
     network = AssignmentNetwork(AssignmentSettings.read(network_record()["settings"]["network"]))
     network.load_state_dict(load((data / "assignment.safetensors").read_bytes()))
     return network.requires_grad_(False).eval().to(device)
+
+
+@lru_cache(maxsize=1)
+def load_criterion() -> CriterionNetwork:
+    """The released criterion network, from the package itself."""
+    from safetensors.torch import load
+
+    data = resources.files("tgmm") / "data"
+    settings = json.loads((data / "criterion.json").read_text())["settings"]["network"]
+    network = CriterionNetwork(CriterionSettings.read(settings))
+    network.load_state_dict(load((data / "criterion.safetensors").read_bytes()))
+    return network.requires_grad_(False).eval()
 
 
 def network_record() -> dict[str, Any]:

@@ -118,6 +118,13 @@ class AssignmentSettings(NetworkSize):
     waves: Annotated[int, Field(ge=1, le=20)] = Field(3, description="Waves of Fourier features a coordinate.")
 
 
+class CriterionSettings(Settings):
+    """The size of the criterion network, which tells how many components a data set has from its fits."""
+
+    width: Positive = Field(64, description="Numbers for each number of components.")
+    dropout: float = Field(0.2, ge=0, lt=1, description="Share of them that is left out in training.")
+
+
 class NetworkSettings(NetworkSize):
     """A network: its size, and the tasks that it serves.
 

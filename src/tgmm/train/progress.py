@@ -39,13 +39,15 @@ class TrainingProgress:
             self.bar_task = self.bar.add_task(family, total=tasks, completed=done, rest="")
             self.bar.start()
 
-    def step(self, done: int, loss: float) -> None:
-        """Report after a step; on a log at most one line in 15 seconds."""
+    def step(self, done: int, loss: float | None = None) -> None:
+        """Report after a step, or before there are any losses; on a log at most one line in 15 seconds."""
         if not self.visible:
             return
         now = time.monotonic()
         speed = (done - self.start_done) / max(now - self.started, 1e-9)
-        rest = f"{done:,}/{self.tasks:,} tasks  {speed:,.0f} tasks/s  loss {loss:.3f}  validation {self.validation}"
+        rest = f"{done:,}/{self.tasks:,} tasks  {speed:,.0f} tasks/s"
+        if loss is not None:
+            rest += f"  loss {loss:.3f}  validation {self.validation}"
         if self.bar is not None:
             self.bar.update(self.bar_task, completed=done, rest=rest)
         elif now - self.last_line >= LOG_SECONDS:

@@ -10,7 +10,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from tgmm.models.settings import LOSSES, NETWORK_KINDS, AnyNetwork, AssignmentSettings, Positive, without_removed
+from tgmm.models.settings import (
+    LOSSES,
+    NETWORK_KINDS,
+    AnyNetwork,
+    AssignmentSettings,
+    CriterionSettings,
+    Positive,
+    without_removed,
+)
 from tgmm.settings import OF_SCALE, FamilyName, Name, Settings
 from tgmm.tasks.settings import PriorSettings
 from tgmm.versions import version
@@ -119,6 +127,7 @@ class TrainingSettings(Settings):
         return self.training.tasks * self.network.flops(MEAN_LENGTH * self.n_points)
 
 
+CRITERION_FILES = ("criterion.safetensors", "criterion.json")
 ASSIGNMENT_FILES = ("assignment.safetensors", "assignment.json")
 
 
@@ -151,6 +160,36 @@ class AssignmentTraining(Settings):
     def fingerprint(self) -> str:
         """Hash of everything that shapes the result; a state belongs to one."""
         text = json.dumps({"settings": self.plain(), "version": version("training:assignment")}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class CriterionTraining(Settings):
+    """Everything that shapes a trained criterion network; what the scale sets is marked so."""
+
+    network: CriterionSettings = Field(CriterionSettings(), description="Its size.")
+    prior: PriorSettings = Field(
+        PriorSettings(sizes=(64, 96, 128, 192, 256, 384, 512), large_sizes=(1024,)),
+        description="The data sets that it is trained on.",
+    )
+    tasks: Tasks = Field(
+        16_000, description="Data sets to fit, rounded up to whole batches.", json_schema_extra=OF_SCALE
+    )
+    batch: int = Field(
+        24, ge=4, le=10**4, description="Data sets that are fitted together.", json_schema_extra=OF_SCALE
+    )
+    passes: int = Field(20, ge=1, le=10**4, description="Times that every data set is seen.")
+    learning_rate: float = Field(4e-3, gt=0, le=1, description="Of AdamW at its peak; rising, then falling to zero.")
+    weight_decay: float = Field(1e-2, ge=0, le=1, description="Of AdamW.")
+    seed: int = Field(0, ge=0, le=2**62, description="Of its weights and data sets, apart from the study's.")
+
+    @property
+    def batches(self) -> int:
+        return math.ceil(self.tasks / self.batch)
+
+    def fingerprint(self) -> str:
+        """Hash of everything that shapes the data sets' fits; saved ones belong to one."""
+        shaping = {name: getattr(self, name) for name in ("batch", "seed")} | {"prior": self.prior.plain()}
+        text = json.dumps({"settings": shaping, "version": version("training:criterion")}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
