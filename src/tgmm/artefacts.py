@@ -57,14 +57,17 @@ class Sources:
 class ArtefactSettings(Settings):
     """What every artefact has.
 
-    ``prefix`` is how its name begins, ``target`` the target of the workflow that makes it, ``module`` where its
+    ``prefix`` is how its name begins, ``module`` where its
     functions are: of a figure of kind x-y ``draw_x_y`` and ``caption_x_y``, of a table ``x_y_rows``, ``x_y_table`` and
     ``caption_x_y``.
     """
 
     prefix: ClassVar[str] = FIGURE
-    target: ClassVar[str] = "all"
     module: ClassVar[str]
+
+    target: Literal["all", "reviewers"] = Field(
+        "all", description="The target of the workflow that makes it: all, the default, or a study of its own."
+    )
 
     caption: Text = Field("", max_length=2000, description="Caption; empty takes the one of the artefact's kind.")
     scales: several(Name, least=0) = Field((), description="The scales that have it; none named stands for all.")
@@ -88,6 +91,9 @@ class OfScores(ArtefactSettings):
     taskset: Name = Field(description="The task set whose scores are shown.")
     methods: Names = Field(description="The methods, in the order of the legend.")
     d: Dimensions = Field((), description="The dimensions that are shown; none named stands for all of the task set's.")
+
+    def sources(self, study: Study) -> Sources:
+        return Sources(study.summary if self.target == "all" else study.summary_of(self.taskset))
 
 
 class OfOneMetric(OfScores):
@@ -287,12 +293,27 @@ class ClaimsTable(ArtefactSettings):
         return Sources(study.summary, study.histories(filter(None, families)))
 
 
+class ErrorAgainstSeconds(OfOneMetric):
+    """A metric against the time of a task, a panel for each d and K."""
+
+    module: ClassVar[str] = "tgmm.figures.frontier"
+    kind: Literal["error-against-seconds"]
+
+
+class SlopeTable(OfOneMetric):
+    """How fast a metric falls with the number of points."""
+
+    module: ClassVar[str] = "tgmm.tables.slopes"
+    kind: Literal["slope-table"]
+    prefix: ClassVar[str] = TABLE
+
+
 class Ablation(ArtefactSettings):
     """What one change of a recipe does, as a figure."""
 
     module: ClassVar[str] = "tgmm.figures.ablation"
     kind: Literal["ablation"]
-    target: ClassVar[str] = "ablation"
+    target: Literal["ablation"] = Field("ablation", description="The target of the workflow that makes it.")
 
     def sources(self, study: Study) -> Sources:
         return Sources(study.ablation_table)
@@ -309,7 +330,7 @@ class AblationTable(Ablation):
 KINDS = (
     MetricAgainstDimension, MetricAgainstPoints, MetricAgainstShift, MetricGrid, ShiftPanels, Evaluator, BackboneScale,
     TrainingCurves, Probes, ProbePicture, TheoremEM, TheoremPower, TheoremSizes, SortedFloor, ScoreTable, FullTable,
-    ClaimsTable, Ablation, AblationTable,
+    ClaimsTable, Ablation, AblationTable, ErrorAgainstSeconds, SlopeTable,
 )  # fmt: skip
 AnyArtefact = Annotated[Union[KINDS], Field(discriminator="kind")]  # noqa: UP007
 

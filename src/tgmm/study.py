@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -30,6 +30,7 @@ MODEL_FILES = ("model.safetensors", "config.json", "history.csv")
 PROBED, PICTURED = "components", 2  # the kind of networks that probes look into, and the dimension of a picture
 PROBE_TASKS, PROBE_EM_STEPS = 256, 20  # for each K; what goes on inside needs fewer tasks than a comparison of errors
 PLANE_TASKS, PLANE_EM_STEPS = 4, 20  # for each K, on the page of the results
+REVIEWERS = "reviewers"  # the target of what answers the reviewers' questions
 OTHER_QUESTION = "Further results"
 ABLATION_VALIDATIONS = 4  # points of a curve of the error over the training
 ABLATION_EM = {"em_steps": 20, "em_starts": 10}
@@ -154,7 +155,9 @@ class Study:
         return [
             name
             for name, artefact in self.config.artefacts.items()
-            if name not in self.artefacts and (not artefact.scales or self.scale in artefact.scales)
+            if name not in self.artefacts
+            and artefact.target != REVIEWERS
+            and (not artefact.scales or self.scale in artefact.scales)
         ]
 
     def _has_content(self, artefact: ArtefactSettings) -> bool:
@@ -196,17 +199,31 @@ class Study:
 
     @cached_property
     def scores(self) -> list[tuple[str, str]]:
-        """(file of tasks, method) of every score that some artefact shows."""
-        pairs = [pair for artefact in self.artefacts.values() for pair in self._scores_of(artefact)]
-        return list(dict.fromkeys(pairs))
+        """(file of tasks, method) of every score that some artefact of the default run shows."""
+        return self._shown(lambda target: target != REVIEWERS)
 
-    def score_groups(self, taskset: str) -> dict[str, list[str]]:
-        """The methods that are scored on a file of tasks, by the job that they share.
+    @cached_property
+    def reviewers_scores(self) -> list[tuple[str, str]]:
+        """(file of tasks, method) of every score that the answers to the reviewers show."""
+        return self._shown(lambda target: target == REVIEWERS)
+
+    def _shown(self, wanted: Callable[[str], bool]) -> list[tuple[str, str]]:
+        artefacts = [artefact for artefact in self.artefacts.values() if wanted(artefact.target)]
+        return list(dict.fromkeys(pair for artefact in artefacts for pair in self._scores_of(artefact)))
+
+    @cached_property
+    def default_tasksets(self) -> list[str]:
+        """The files of test tasks of the default run: all but those that only the answers to the reviewers use."""
+        others = {taskset for taskset, _ in self.reviewers_scores} - {taskset for taskset, _ in self.scores}
+        return [taskset for taskset in self.tasksets if taskset not in others]
+
+    def score_groups(self, taskset: str, scores: Iterable[tuple[str, str]] | None = None) -> dict[str, list[str]]:
+        """The methods that are scored on a file of tasks, by the job that they share; of all scores, or of some.
 
         "baselines" need no training, "networks" do, and what takes minutes has a job of its own.
         """
         groups: dict[str, list[str]] = {}
-        for name, method in self.scores:
+        for name, method in self.scores if scores is None else scores:
             entry = self.config.methods[method]
             group = "networks" if isinstance(entry, Network) else method if entry.SLOW else "baselines"
             if name == taskset:
@@ -216,6 +233,14 @@ class Study:
     @property
     def summary(self) -> str:
         return f"{self.results}/summary.parquet"
+
+    def summary_of(self, taskset: str) -> str:
+        """The summary of the scores on one task set alone, for the answers to the reviewers."""
+        return f"{self.results}/reviewers/{taskset}.parquet"
+
+    def scores_of_summary(self, taskset: str) -> list[tuple[str, str]]:
+        """(file of tasks, method) of every score in :meth:`summary_of`."""
+        return [(file, method) for file, method in self.reviewers_scores if self.tasksets[file][0] == taskset]
 
     @property
     def ablation_table(self) -> str:
@@ -365,7 +390,8 @@ class Study:
     def page_settings(self) -> dict[str, Any]:
         """Settings of `tgmm page`."""
         order = [question.title for question in self.config.questions.values()] + [OTHER_QUESTION]
-        named = [{"id": name, "question": self.question(name)} for name in self.config.artefacts]
+        shown = [name for name, artefact in self.config.artefacts.items() if artefact.target != REVIEWERS]
+        named = [{"id": name, "question": self.question(name)} for name in shown]
         named.sort(key=lambda entry: order.index(entry["question"]))
         return {
             "scale": self.scale,
@@ -389,7 +415,7 @@ class Study:
         """Settings of `tgmm figure` and `tgmm table`."""
         refuse_unknown("artefact", artefact, self.config.artefacts)
         entry = self.config.artefacts[artefact]
-        shown = {key: value for key, value in entry.plain().items() if key not in ("d", "scales")}
+        shown = {key: value for key, value in entry.plain().items() if key not in ("d", "scales", "target")}
         if not shown.get("shift"):
             shown.pop("shift", None)
         settings = {"id": artefact, "scale": self.scale, "bootstrap": self.config.bootstrap, **shown}
@@ -418,6 +444,10 @@ class Study:
             settings |= {"recipe": ablation.recipe, "covariance": ablation.covariance, "N": ablation.N}
             settings |= {"changes": labels, "validation_tasks": self.config.validation_tasks}
         return settings
+
+    def summary_of_settings(self) -> dict[str, Any]:
+        """Settings of `tgmm aggregate` for :meth:`summary_of`."""
+        return {"bootstrap": self.config.bootstrap, "seed": self.config.seed, "scale": self.scale}
 
     def summary_settings(self) -> dict[str, Any]:
         """Settings of `tgmm aggregate`."""
@@ -513,6 +543,8 @@ def _check_tasks(study: Study) -> None:
                 raise UserError(f"{key}': the shift '{shift.kind}' is listed twice; give it all its values at once")
             for value in shift.values:
                 _blamed(f"{key}.values'", refuse_value, shift.kind, value)
+            if shift.kind == "separation" and max(entry.K) > min(entry.d) + 1:
+                raise UserError(f"{key}': a regular simplex of K={max(entry.K)} means needs d of at least K - 1")
             if shift.kind == "wrong-k" and min(entry.K) + min(shift.values) < 1:
                 raise UserError(f"{key}.values': K + {min(shift.values):g} leaves no component to fit")
     for file, (name, _) in study.tasksets.items():

@@ -1,4 +1,5 @@
 # Figures and tables: each is drawn by one command from the files that its kind names.
+TARGETS = ("all", "ablation", REVIEWERS)
 FIGURES, TABLES = files_of(STUDY.names(FIGURE)), files_of(STUDY.names(TABLE))
 
 
@@ -42,7 +43,7 @@ rule draw_figure:
     benchmark:
         "benchmark_logs/{scale}/figures/{figure}.tsv"
     wildcard_constraints:
-        figure=any_of([*STUDY.names(FIGURE), *STUDY.names(FIGURE, "ablation")]),
+        figure=any_of([name for target in TARGETS for name in STUDY.names(FIGURE, target)]),
     localrule: True
     threads: 1
     resources:
@@ -78,7 +79,7 @@ rule write_table:
     benchmark:
         "benchmark_logs/{scale}/tables/{table}.tsv"
     wildcard_constraints:
-        table=any_of([*STUDY.names(TABLE), *STUDY.names(TABLE, "ablation")]),
+        table=any_of([name for target in TARGETS for name in STUDY.names(TABLE, target)]),
     localrule: True
     threads: 1
     resources:

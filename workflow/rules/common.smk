@@ -14,7 +14,7 @@ from tgmm.config import read_yaml
 from tgmm.devices import count_cores, settle_threads, training_gpus
 from tgmm.errors import UserError
 from tgmm.files import guard_workdir
-from tgmm.study import MODEL_FILES, study_from_config
+from tgmm.study import MODEL_FILES, REVIEWERS, study_from_config
 from tgmm.train.settings import TrainingSettings
 from tgmm.versions import version
 
@@ -138,6 +138,13 @@ def table_options(artefact):
 def score_files(taskset, methods):
     """Score files of some methods on a task set."""
     return [f"{STUDY.results}/scores/{taskset}/{method}.parquet" for method in methods]
+
+
+def score_jobs(taskset):
+    """The methods of every job that scores a task set: those of the default run, then what the reviewers ask for."""
+    more = [pair for pair in STUDY.reviewers_scores if pair not in STUDY.scores]
+    asked = {f"{group}_for_reviewers": methods for group, methods in STUDY.score_groups(taskset, more).items()}
+    return STUDY.score_groups(taskset) | asked
 
 
 def score_json(taskset, methods):

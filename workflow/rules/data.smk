@@ -1,5 +1,5 @@
 # Test tasks: the parameters, a seed for each task and the hash of its points.
-TASKS = [f"{STUDY.results}/tasks/{taskset}.safetensors" for taskset in STUDY.tasksets]
+TASKS = [f"{STUDY.results}/tasks/{taskset}.safetensors" for taskset in STUDY.default_tasksets]
 
 
 rule tasks:

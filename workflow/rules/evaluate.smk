@@ -14,14 +14,14 @@ rule score:
 
 
 for taskset in STUDY.tasksets:
-    for group, methods in STUDY.score_groups(taskset).items():
+    for group, methods in score_jobs(taskset).items():
 
         rule:
             name:
                 f"score_{group}_on_{taskset}".replace("-", "_")
             input:
                 tasks=f"{STUDY.results}/tasks/{taskset}.safetensors",
-                models=model_files(taskset, methods) if group == "networks" else [],
+                models=model_files(taskset, methods) if group.startswith("networks") else [],
             output:
                 scores=score_files(taskset, methods),
             log:

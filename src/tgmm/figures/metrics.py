@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -23,6 +26,7 @@ from tgmm.figures.layout import Layout, axes_width, grid_layout, method_legend
 from tgmm.figures.panels import MetricPanels, Panel, marker_notes
 from tgmm.figures.style import AXES, HorizontalAxis, axis_of, method_style, metric_text, shift_axis, shift_text
 
+SEPARATION = "separation"
 MEANS = "mean over tasks with a 95 % bootstrap interval"
 
 
@@ -70,10 +74,22 @@ def _draw_metric(summary: pd.DataFrame, settings: dict, column: str) -> Figure:
     height = LOW_HEIGHT if several_rows else PANEL_HEIGHT
     layout = grid_layout(len(panels), across, height, legend_rows=legend.rows, footer_rows=len(lines))
     group.draw(layout.axes)
+    if column == "shift_value" and selection["shift"].iloc[0] == SEPARATION:
+        _mark_limits(layout.axes, panels)
     layout.label_axes(axis.label, text.label)
     layout.add_legend(legend)
     layout.add_footer(lines)
     return layout.figure
+
+
+def _mark_limits(axes: list[Axes], panels: list[Panel]) -> None:
+    """Mark the distance sqrt(log K) in each panel: below its order, no method can tell components apart."""
+    for ax, panel in zip(axes, panels, strict=False):
+        levels, K = panel.axis.levels(panel.rows), int(panel.rows["K"].iloc[0])
+        place = float(np.interp(math.sqrt(math.log(K)), levels, range(len(levels))))
+        ax.axvline(place, color=style.GREY, linewidth=0.8, linestyle=(0, (1, 1)))
+        ax.text(place, 1.0, r"$\sqrt{\log K}$", transform=ax.get_xaxis_transform(), ha="center", va="bottom",
+                fontsize=style.SMALL, color=style.NEUTRAL)  # fmt: skip
 
 
 def _panels(selection: pd.DataFrame, axis: HorizontalAxis) -> list[Panel]:

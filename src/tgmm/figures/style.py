@@ -115,8 +115,16 @@ STYLES = {
     ),
     ORACLE: MethodStyle("EM from the truth (floor)", "EM from the truth", INK, "", (0, (2.2, 1.6))),
     "bayes": MethodStyle("Bayes estimate (MCMC)", "Bayes", BLACK, "", "-"),
+    "truth": MethodStyle("the truth itself", "truth", BLACK, "", (0, (1, 1))),
     "sample-mean": MethodStyle("sample mean (trivial)", "sample mean", GREY, "", (0, (0.8, 1.1))),
     "spectral": MethodStyle("Spectral", "Spectral", GREEN, "^", (0, (1, 1.2))),
+    "spectral-em": MethodStyle("Spectral + EM", "Spectral + EM", OLIVE, (3, 0, 180), (0, (5, 1.5)), 4.8),
+    "em-two-rounds": MethodStyle("Two-round EM", "Two-round EM", VERMILION, "x", (0, (1, 1.2)), 4.4),
+    "em-lookahead": MethodStyle("EM, one lookahead start", "EM, lookahead", BROWN, "H", (0, (5, 1.2, 1, 1.2)), 4.8),
+    "em-lookahead-10": MethodStyle("EM, 10 lookahead starts", "EM, 10 lookahead", GOLD, "8", "-", 4.8),
+    "gradient": MethodStyle("Adam on the likelihood, one start", "Adam", MAGENTA, "1", (0, (1, 1.2)), 5.6),
+    "gradient-10": MethodStyle("Adam on the likelihood, 10 starts", "Adam, 10 starts", VIOLET, "2", "-", 5.6),
+    "variational": MethodStyle("Variational Bayes", "Var. Bayes", INDIGO, "p", (0, (5, 1.5)), 4.6),
     "tgmm-components": MethodStyle("TGMM components", "TGMM components", BLUE, "o", "-"),
     "tgmm-components-em20": MethodStyle("TGMM components + 20 EM steps", "TGMM + EM", SKY, "P", (0, (5, 1.5)), 5.0),
     "tgmm-components-standardised": MethodStyle(
@@ -166,7 +174,7 @@ def _readable(method: str) -> str:
 
 def is_floor(method: str) -> bool:
     """Return whether the method is a bound from below rather than a competitor."""
-    return method in (ORACLE, "bayes")
+    return method in (ORACLE, "bayes", "truth")
 
 
 def is_level(method: str) -> bool:
@@ -310,6 +318,7 @@ class ShiftText:
 SHIFT_TEXTS = {
     "mean": ShiftText("perturbed means", r"spread of the perturbation of the means $\sigma_p$", unshifted=0.0),
     "smallest-weight": ShiftText("unequal weights", "weight of the lightest component", descending=True),
+    "separation": ShiftText("regular simplex", "distance between the means, in standard deviations"),
     "location": ShiftText("moved data", "added to every coordinate", unshifted=0.0),
     "scale": ShiftText("other units", "units: data multiplied by", unshifted=1.0),
     "student-t": ShiftText(

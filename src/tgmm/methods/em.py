@@ -298,8 +298,8 @@ def _check(points: Tensor, n_components: int, settings: EMSettings, index: Tenso
 # --- starts: N(0, I) means, k-means++ centres, the truth ---------------------------------------------------------
 
 
-STREAM_NORMAL_START, STREAM_KMEANS_START = STREAM_INITIAL, STREAM_INITIAL + 1
-STARTS = ("normal", "k-means++", "truth")
+STREAM_NORMAL_START, STREAM_KMEANS_START, STREAM_LOOKAHEAD = STREAM_INITIAL, STREAM_INITIAL + 1, STREAM_INITIAL + 4
+STARTS = ("normal", "k-means++", "lookahead", "truth")
 ROUNDING = 1e-12  # squared distances below this share of the squared norms are rounding: the points coincide
 
 
@@ -331,6 +331,8 @@ def start_mixtures(
         mixture = normal_start(seed, index, n_components, points.shape[-1], starts)
     elif start == "k-means++":
         mixture = kmeans_plus_plus_start(points, n_components, seed, index, starts)
+    elif start == "lookahead":
+        mixture = lookahead_start(points, n_components, seed, index, starts)
     elif start == "truth":
         mixture = _true_start(truth, points, n_components)
     else:
@@ -370,6 +372,38 @@ def kmeans_plus_plus_start(points: Tensor, n_components: int, seed: int, index: 
         latest = scale - 2.0 * centre @ points.mT
         latest = latest.where(latest > ROUNDING * scale, 0.0).scatter(2, choice, 0.0)
         distances = torch.minimum(distances, latest)
+    return _uniform_weights(torch.stack(centres, dim=2).flatten(0, 1))
+
+
+def lookahead_start(points: Tensor, n_components: int, seed: int, index: Tensor, starts: int = 1) -> Mixture:
+    """Uniform weights and centres chosen by likelihood: B * S rows.
+
+    As k-means++, but of 2 + floor(log K) candidates drawn for each centre the one is taken under which the mixture of
+    unit covariances so far is most likely: seeds are judged by what EM will maximise, the lookahead principle of Cazals
+    and Carrière (arXiv 2506.21291), in one pass.
+    """
+    points = points.double()
+    pool = 2 + int(math.log(n_components))
+    uniform = _uniform(STREAM_LOOKAHEAD, seed, index, starts, n_components * pool)
+    norms = points.square().sum(-1)[:, None]
+    nearest = torch.full_like(uniform[..., :1], torch.inf).expand(-1, -1, points.shape[1])
+    likelihood = torch.full_like(nearest, -torch.inf)
+    centres = []
+    for component in range(n_components):
+        mass = torch.ones_like(nearest) if component == 0 else nearest
+        choice = _draw(mass, uniform[..., component * pool : (component + 1) * pool].contiguous())
+        candidates = (
+            points[:, None].expand(-1, starts, -1, -1).gather(2, choice[..., None].expand(-1, -1, -1, points.shape[-1]))
+        )  # (B, S, pool, d)
+        scale = norms[..., None, :] + candidates.square().sum(-1, keepdim=True)
+        distances = scale - 2.0 * candidates @ points[:, None].mT
+        distances = distances.where(distances > ROUNDING * scale, 0.0)
+        joint = torch.logaddexp(likelihood[..., None, :], -0.5 * distances)
+        best = joint.sum(-1).argmax(-1)[..., None, None]
+        centres.append(candidates.gather(2, best.expand(-1, -1, 1, points.shape[-1]))[:, :, 0])
+        taken = best.expand(-1, -1, 1, points.shape[1])
+        nearest = torch.minimum(nearest, distances.gather(2, taken)[:, :, 0])
+        likelihood = joint.gather(2, taken)[:, :, 0]
     return _uniform_weights(torch.stack(centres, dim=2).flatten(0, 1))
 
 

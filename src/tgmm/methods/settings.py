@@ -75,7 +75,7 @@ class EM(MethodSettings):
     """Expectation-maximisation."""
 
     kind: Literal["em"] = Field(description="What sort of estimator this is.")
-    start: Literal["normal", "k-means++", "truth"] = Field(
+    start: Literal["normal", "k-means++", "lookahead", "truth"] = Field(
         "k-means++", description="Where the iterations start; the truth is for the oracle."
     )
     starts: int = Field(1, ge=1, le=LARGE, description="Number of starts; the best likelihood wins.")
@@ -190,4 +190,91 @@ class Bayes(MethodSettings):
         return estimate
 
 
-AnyMethod = Annotated[Union[EM, Spectral, Network, SampleMean, Bayes], Field(discriminator="kind")]  # noqa: UP007
+class Rival(MethodSettings):
+    """An estimator that the reviewers asked for, of unit covariances alone."""
+
+    def applies(self, covariance: str, dimension: int) -> bool:
+        return covariance == "isotropic"
+
+    def estimator(self, context: MethodContext) -> Method:
+        import torch
+
+        from tgmm.methods.base import not_applicable
+
+        def estimate(task: TaskPoints) -> FitResult:
+            if context.covariance != "isotropic":
+                return not_applicable(task, "covariances are not one")
+            if task.n_components > task.points.shape[1]:
+                return not_applicable(task, f"K={task.n_components} exceeds N={task.points.shape[1]}")
+            points = task.points.to(context.device, torch.float64)
+            return self.run(points, task.n_components, seed=task.seed, index=task.index.to(context.device))
+
+        return estimate
+
+    def run(self, points: torch.Tensor, n_components: int, *, seed: int, index: torch.Tensor) -> FitResult:
+        """Estimates from points (B, N, d) of float64."""
+        raise NotImplementedError
+
+
+class TwoRounds(Rival):
+    """Two-round EM of Dasgupta and Schulman (2007)."""
+
+    kind: Literal["two-round-em"] = Field(description="What sort of estimator this is.")
+
+    def run(self, points: torch.Tensor, n_components: int, *, seed: int, index: torch.Tensor) -> FitResult:
+        from tgmm.methods.rivals import estimate_two_rounds
+
+        return estimate_two_rounds(points, n_components, seed=seed, index=index)
+
+
+class Gradient(Rival):
+    """Adam on the likelihood."""
+
+    kind: Literal["gradient"] = Field(description="What sort of estimator this is.")
+    starts: int = Field(1, ge=1, le=LARGE, description="Number of k-means++ starts; the best likelihood wins.")
+
+    def run(self, points: torch.Tensor, n_components: int, *, seed: int, index: torch.Tensor) -> FitResult:
+        from tgmm.methods.rivals import estimate_gradient
+
+        return estimate_gradient(points, n_components, self.starts, seed=seed, index=index)
+
+
+class Variational(Rival):
+    """Variational Bayes, scikit-learn's."""
+
+    kind: Literal["variational"] = Field(description="What sort of estimator this is.")
+
+    def run(self, points: torch.Tensor, n_components: int, *, seed: int, index: torch.Tensor) -> FitResult:
+        from tgmm.methods.rivals import estimate_variational
+
+        return estimate_variational(points, n_components, seed=seed, index=index)
+
+
+class SpectralEM(Rival):
+    """EM from the spectral estimate."""
+
+    kind: Literal["spectral-em"] = Field(description="What sort of estimator this is.")
+
+    def run(self, points: torch.Tensor, n_components: int, *, seed: int, index: torch.Tensor) -> FitResult:
+        from tgmm.methods.rivals import estimate_spectral_em
+
+        return estimate_spectral_em(points, n_components, seed=seed, index=index)
+
+
+class Truth(MethodSettings):
+    """The true mixture itself: no error of parameters, and the accuracy and likelihood that are to be had."""
+
+    kind: Literal["truth"] = Field(description="What sort of estimator this is.")
+
+    @property
+    def knows_truth(self) -> bool:
+        return True
+
+    def estimator(self, context: MethodContext) -> Method:
+        from tgmm.methods.base import FitResult
+
+        return lambda task: FitResult(task.truth.map(lambda value: value.double()), task.index * 0)
+
+
+METHOD_KINDS = (EM, Spectral, Network, SampleMean, Bayes, TwoRounds, Gradient, Variational, SpectralEM, Truth)
+AnyMethod = Annotated[Union[METHOD_KINDS], Field(discriminator="kind")]  # noqa: UP007

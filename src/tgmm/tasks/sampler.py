@@ -30,7 +30,7 @@ OUTLIER = -1
 STREAM_MEANS, STREAM_WEIGHTS, STREAM_SCALES, STREAM_LENGTH, STREAM_SIZE = 0, 1, 2, 3, 4
 STREAM_POINTS, STREAM_HELDOUT = 5, 7
 LABELS, NOISE, TAILS, OUTLIERS, BOX = 0, 1, 16, 20, 24
-STREAM_PERTURBATION = 9
+STREAM_PERTURBATION, STREAM_DIRECTIONS = 9, 10
 STREAM_INITIAL = 16
 
 
@@ -113,6 +113,37 @@ def _sample_means(
         means[pending[found]] = candidates[found, choice[found]]
         pending = pending[~found]
         first, at_once = first + at_once, ATTEMPTS_AT_ONCE
+    return means
+
+
+def simplex_means(seed: int, index: Tensor, n_components: int, dimension: int, distance: float) -> Tensor:
+    """Means (B, K, d) at the corners of regular simplices about the origin, turned at random.
+
+    Parameters
+    ----------
+    seed, index : as for :func:`sample_mixtures`.
+    distance : of any two means.
+
+    Raises
+    ------
+    UserError : for K above d + 1, for which there is no such simplex.
+    """
+    if n_components > dimension + 1:
+        raise UserError(f"d={dimension}: a regular simplex has at most {dimension + 1} corners, not K={n_components}")
+    count = n_components - 1
+    raw = random_normal(seed, STREAM_DIRECTIONS, index, count * dimension).unflatten(-1, (count, dimension))
+    means = torch.zeros(len(index), n_components, dimension, dtype=torch.float64, device=index.device)
+    basis: list[Tensor] = []
+    for number in range(count):
+        direction = raw[:, number]
+        for other in basis:  # Gram-Schmidt, one addition after the other: the same bits on any device
+            direction = direction - sum((direction * other).unbind(1))[:, None] * other
+        direction = direction / sum(direction.square().unbind(1)).sqrt()[:, None]
+        basis.append(direction)
+        # Helmert's coordinates: along this axis the first corners are behind the next one, and the others stay.
+        step = distance / math.sqrt(2 * (number + 1) * (number + 2))
+        means[:, : number + 1] -= step * direction[:, None]
+        means[:, number + 1] += (number + 1) * step * direction
     return means
 
 

@@ -18,7 +18,7 @@ from pydantic import Field
 from tgmm.errors import UserError, refuse_unknown
 from tgmm.settings import Settings, several
 
-SHIFTS = ("none", "mean", "smallest-weight", "location", "scale", "student-t", "outliers", "wrong-k")
+SHIFTS = ("none", "mean", "smallest-weight", "separation", "location", "scale", "student-t", "outliers", "wrong-k")
 FILTERS = ("before", "after")
 FARTHEST = 1e15  # of shifts in location, scale and means: points are float32, and their squares must not overflow
 MOST_DEGREES = 1000  # of freedom: so many normal numbers are drawn for a point
@@ -34,6 +34,8 @@ class Shift:
         "none";
         "mean": normal noise of standard deviation ``value`` is added to the accepted means (the paper's sigma_p);
         "smallest-weight": the lightest component gets the weight ``value``, the others share the rest in proportion;
+        "separation": weights are equal, and the means the corners of a regular simplex about the origin, ``value``
+        standard deviations apart and turned at random (K is at most d + 1);
         "location": the data are delivered with ``value`` added to every coordinate;
         "scale": the data are delivered multiplied by ``value``, as in another unit of measurement;
         "student-t": the noise is multivariate Student t with ``value`` degrees of freedom and unit covariance;
@@ -60,7 +62,7 @@ class Shift:
     @property
     def moves_parameters(self) -> bool:
         """Whether the true parameters differ from those of the unshifted tasks, and not the points alone."""
-        return self.kind in ("mean", "smallest-weight")
+        return self.kind in ("mean", "smallest-weight", "separation")
 
     @property
     def extra_components(self) -> int:
@@ -77,12 +79,13 @@ class ShiftValues(Settings):
     """Values of one kind of shift."""
 
     kind: Literal[SHIFTS] = Field(
-        description="What is shifted: the means by normal noise, the smallest weight, the units of the data (location, "
-        "scale), the tails of the noise, outliers, or the K that methods are asked for."
+        description="What is shifted: the means by normal noise, the smallest weight, the distance between the means, "
+        "the units of the data (location, scale), the tails of the noise, outliers, or the K that methods are asked "
+        "for."
     )
     values: several(int | Annotated[float, Field(allow_inf_nan=True)]) = Field(
-        description="Standard deviation of the noise; the weight; what is added or multiplied; degrees of freedom "
-        "(.inf is normal); share of the points; components too many."
+        description="Standard deviation of the noise; the weight; the distance; what is added or multiplied; degrees "
+        "of freedom (.inf is normal); share of the points; components too many."
     )
     filter: Literal[FILTERS] = Field(
         "before",
@@ -100,6 +103,7 @@ def refuse_value(kind: str, value: float) -> None:
     allowed = {
         "mean": (0 <= value <= FARTHEST, f"at least 0 and at most {FARTHEST:g}"),
         "smallest-weight": (0 < value < 0.5, "between 0 and 0.5"),
+        "separation": (0 <= value <= FARTHEST, f"at least 0 and at most {FARTHEST:g}"),
         "location": (abs(value) <= FARTHEST, f"from -{FARTHEST:g} to {FARTHEST:g}"),
         "scale": (1 / FARTHEST <= value <= FARTHEST, f"positive and finite, from {1 / FARTHEST:g} to {FARTHEST:g}"),
         "student-t": (

@@ -25,7 +25,7 @@ from tgmm.counter_random import derive_seed
 from tgmm.errors import UserError
 from tgmm.files import SafetensorsHeader, read_safetensors_header, write_atomically
 from tgmm.mixture import Mixture
-from tgmm.tasks.sampler import sample_mixtures, sample_points
+from tgmm.tasks.sampler import sample_mixtures, sample_points, simplex_means
 from tgmm.tasks.settings import LARGEST_FILE, MOST_CELLS, TaskSetSettings, refuse_size
 from tgmm.tasks.shifts import Shift
 
@@ -51,6 +51,9 @@ def sample_shifted_mixtures(
         rest = rest * ((1.0 - shift.value) / sum(rest.unbind(1)))[:, None]
         lightest = torch.full_like(mixture.weights[:, :1], shift.value)
         return replace(mixture, weights=torch.cat([lightest, rest], dim=1))
+    if shift.kind == "separation":
+        means = simplex_means(seed, index, n_components, dimension, shift.value)
+        return replace(mixture, weights=torch.full_like(mixture.weights, 1.0 / n_components), means=means)
     return mixture
 
 
