@@ -143,7 +143,8 @@ def test_a_task_set_has_a_cell_for_every_value_and_comes_back_from_its_file(tmp_
 
 def test_every_shift_can_be_asked_for_in_the_configuration():
     config = read_config(ROOT / "config.yaml")
-    config["tasksets"]["robustness"]["shifts"] += [{"kind": "mean", "values": [1], "filter": "after"}]
+    more = [{"kind": "mean", "values": [1], "filter": "after"}, {"kind": "separation", "values": [2]}]
+    config["tasksets"]["robustness"]["shifts"] += more
     study = study_from_config(config, ROOT)
     kinds = {shift["kind"] for shift in study.task_settings("robustness-d8")["shifts"]}
     assert kinds == set(SHIFTS) - {"none"}
@@ -235,3 +236,22 @@ def test_the_check_needs_no_torch():
     code += "print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(("n_components", "dimension"), [(2, 2), (3, 2), (5, 8)])
+def test_a_simplex_has_one_distance_equal_weights_and_a_centre_at_the_origin(n_components, dimension):
+    index = torch.arange(7)
+    mixture = sample_shifted_mixtures(Shift("separation", 3.0), 5, index, n_components, dimension, "isotropic")
+    distances = torch.cdist(mixture.means, mixture.means)
+    apart = ~torch.eye(n_components, dtype=torch.bool)
+    torch.testing.assert_close(distances[:, apart], torch.full_like(distances[:, apart], 3.0))
+    torch.testing.assert_close(mixture.means.mean(1), torch.zeros(7, dimension, dtype=torch.float64))
+    assert (mixture.weights == 1 / n_components).all()
+    assert (mixture.means[0] - mixture.means[1]).abs().max() > 0.1  # each is turned its own way
+    wider = sample_shifted_mixtures(Shift("separation", 6.0), 5, index, n_components, dimension, "isotropic")
+    torch.testing.assert_close(wider.means, 2 * mixture.means)
+
+
+def test_more_corners_than_a_space_has_room_for_are_refused():
+    with pytest.raises(UserError, match="a regular simplex has at most 3 corners, not K=4"):
+        sample_shifted_mixtures(Shift("separation", 1.0), 5, torch.arange(2), 4, 2, "isotropic")

@@ -125,7 +125,7 @@ def estimate_variational(points: Tensor, n_components: int, *, seed: int, index:
     weights, means, iterations = [], [], []
     for number, X in zip(index.tolist(), points.cpu().numpy(), strict=True):
         model = BayesianGaussianMixture(
-            n_components, covariance_type="spherical", max_iter=1000, random_state=(seed + number) % 2**32
+            n_components=n_components, covariance_type="spherical", max_iter=1000, random_state=(seed + number) % 2**32
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it has not converged; k-means on too few distinct points
