@@ -37,11 +37,17 @@ METHODS = {
     "spectral": [{}],
     "sample-mean": [{}],
     "bayes": [{"sweeps": 30}],
+    "two-round-em": [{}],
+    "gradient": [{"starts": 2}],
+    "variational": [{}],
+    "spectral-em": [{}],
+    "truth": [{}],
 }
 RECIPES = {
     "transformer": {name: [f"tgmm-{name}"] for name in ("reference", "matched", "components")},
     "em-steps": {"components": ["tgmm-components-em20"]},
 }
+ISOTROPIC = ("bayes", "two-round-em", "gradient", "variational", "spectral-em")
 Numbers = dict[str, Any]
 
 
@@ -144,7 +150,7 @@ def run_scores(kind: str) -> Numbers:
     for covariance in ("isotropic", "anisotropic"):
         tasks = taskset(covariance)
         for number, settings in enumerate(METHODS[kind]):
-            if kind == "bayes" and covariance == "anisotropic":
+            if kind in ISOTROPIC and covariance == "anisotropic":
                 continue
             values = {"scale": "golden", "method": f"{kind}-{number}", "seed": 5, "kind": kind, **settings}
             method = build_scored(ScoreSettings.from_dict(values), covariance, torch.device("cpu"))
@@ -190,6 +196,7 @@ def run_summary() -> Numbers:
 def run_theory(what: str) -> Numbers:
     """A theorem's measurement at its smallest."""
     from tgmm.theory.em import measure_em
+    from tgmm.theory.fisher import measure_fisher
     from tgmm.theory.power import measure_power, network_sizes
     from tgmm.theory.sorted_floor import measure_sorted_floor
 
@@ -198,6 +205,7 @@ def run_theory(what: str) -> Numbers:
         "power": lambda: measure_power((3,), (3,), n_tasks=1, seed=3),
         "sizes": network_sizes,
         "sorted-floor": lambda: measure_sorted_floor((2,), (2,), (16,), n_tasks=2, seed=3),
+        "fisher": lambda: measure_fisher((2,), (2,), n_tasks=2, seed=3),
     }[what]()
     return {"table": frame_digest(measured)}
 
@@ -330,7 +338,7 @@ RUNS: dict[str, Callable[[], Numbers]] = {
     **{f"scores:{kind}": lambda kind=kind: run_scores(kind) for kind in METHODS},
     "scores:tgmm": run_network_scores,
     "summary": run_summary,
-    **{f"theory:{what}": lambda what=what: run_theory(what) for what in ("em", "power", "sizes", "sorted-floor")},
+    **{f"theory:{what}": lambda what=what: run_theory(what) for what in ("em", "power", "sizes", "sorted-floor", "fisher")},
     "probes": run_probes,
     "ablation": run_ablation_part,
     "figures": run_figures,

@@ -308,6 +308,21 @@ class SlopeTable(OfOneMetric):
     prefix: ClassVar[str] = TABLE
 
 
+class FloorTable(OfOneMetric):
+    """The error of the means beside the Cramér-Rao bound."""
+
+    module: ClassVar[str] = "tgmm.tables.floor"
+    kind: Literal["floor-table"]
+    prefix: ClassVar[str] = TABLE
+    metric: Literal["mean_error"] = Field("mean_error", description="The metric that is shown.")
+
+    def sources(self, study: Study) -> Sources:
+        return Sources(super().sources(study).summary, {"cramer-rao": study.theory_table("fisher")})
+
+    def measurement(self) -> str:
+        return "fisher"
+
+
 class Ablation(ArtefactSettings):
     """What one change of a recipe does, as a figure."""
 
@@ -331,6 +346,7 @@ KINDS = (
     MetricAgainstDimension, MetricAgainstPoints, MetricAgainstShift, MetricGrid, ShiftPanels, Evaluator, BackboneScale,
     TrainingCurves, Probes, ProbePicture, TheoremEM, TheoremPower, TheoremSizes, SortedFloor, ScoreTable, FullTable,
     ClaimsTable, Ablation, AblationTable, ErrorAgainstSeconds, SlopeTable,
+    FloorTable,
 )  # fmt: skip
 AnyArtefact = Annotated[Union[KINDS], Field(discriminator="kind")]  # noqa: UP007
 

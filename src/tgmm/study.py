@@ -272,8 +272,16 @@ class Study:
 
     @cached_property
     def measurements(self) -> list[str]:
-        """Measurements of the theorems that some artefact shows."""
-        shown = [artefact.measurement() for artefact in self.artefacts.values()]
+        """Measurements of the theorems that some artefact of the default run shows."""
+        return self._measured(lambda target: target != REVIEWERS)
+
+    @cached_property
+    def reviewers_measurements(self) -> list[str]:
+        """Measurements that the answers to the reviewers show."""
+        return self._measured(lambda target: target == REVIEWERS)
+
+    def _measured(self, wanted: Callable[[str], bool]) -> list[str]:
+        shown = [artefact.measurement() for artefact in self.artefacts.values() if wanted(artefact.target)]
         return list(dict.fromkeys(name for name in shown if name))
 
     @cached_property
@@ -286,7 +294,7 @@ class Study:
     def measurement_options(self, measurement: str) -> str:
         """Options of `tgmm theory measure`; what a measurement does not use is left out."""
         theory = self.config.theory
-        tasks = self.config.test_tasks if measurement == "sorted-floor" else theory.tasks
+        tasks = self.config.test_tasks if measurement in ("sorted-floor", "fisher") else theory.tasks
         values = {"tasks": tasks, "widths": ",".join(map(str, theory.widths)), "seed": self.config.seed}
         options = {"em": ("tasks", "widths", "seed"), "sizes": ()}.get(measurement, ("tasks", "seed"))
         return " ".join(f"--{name} {values[name]}" for name in options)

@@ -32,6 +32,7 @@ VERSIONS: dict[str, int] = {
     "theory:power": 1,
     "theory:sizes": 1,
     "theory:sorted-floor": 1,
+    "theory:fisher": 1,
     "probes": 1,
     "ablation": 1,
     "figures": 1,

@@ -17,7 +17,7 @@ rule measure_theorem:
     benchmark:
         "benchmark_logs/{scale}/theory/{measurement}.tsv"
     wildcard_constraints:
-        measurement=any_of(STUDY.measurements),
+        measurement=any_of([*STUDY.measurements, *STUDY.reviewers_measurements]),
     group:
         "theorems"
     threads: 1

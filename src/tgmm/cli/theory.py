@@ -20,7 +20,7 @@ app = typer.Typer(no_args_is_help=True, help="The paper's theorems as programs: 
 
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the tasks.")]
 SHOWN_COORDINATES = 3
-MEASUREMENTS = ("em", "power", "sizes", "sorted-floor")
+MEASUREMENTS = ("em", "power", "sizes", "sorted-floor", "fisher")
 
 
 @app.command()
@@ -72,18 +72,20 @@ def power(
 
 @app.command()
 def measure(
-    what: Annotated[str, typer.Argument(help="em, power, sizes or sorted-floor.")],
+    what: Annotated[str, typer.Argument(help="em, power, sizes, sorted-floor or fisher.")],
     out: Annotated[Path, typer.Option(help="The table to write, .csv.")],
     tasks: Annotated[int, typer.Option(min=1, help="Random tasks a cell.")] = 8,
     widths: Annotated[str, typer.Option(help="em: hidden widths W, with commas.")] = "512,1024,2048,4096",
     points: Annotated[str, typer.Option(help="sorted-floor: numbers of points N, with commas.")] = "128",
     seed: SeedOption = 2505,
 ) -> None:
-    """Measure a theorem over a grid of sizes, count the networks' weights, or compute the floor of the sorted loss.
+    """Measure a theorem over a grid of sizes, count the networks' weights, or compute a floor: that of the sorted loss,
+    or the Cramér-Rao bound.
 
     Figures and tables read what this writes.
     """
     from tgmm.theory.em import measure_em
+    from tgmm.theory.fisher import measure_fisher
     from tgmm.theory.power import measure_power, network_sizes
     from tgmm.theory.sorted_floor import measure_sorted_floor
 
@@ -95,6 +97,7 @@ def measure(
         "sorted-floor": lambda: measure_sorted_floor(
             n_points=_whole_numbers("--points", points), n_tasks=tasks, seed=seed
         ),
+        "fisher": lambda: measure_fisher(n_tasks=tasks, seed=seed),
     }
     table = measurements[what]()
     write_table(out, table)

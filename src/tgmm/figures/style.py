@@ -115,6 +115,7 @@ STYLES = {
     ),
     ORACLE: MethodStyle("EM from the truth (floor)", "EM from the truth", INK, "", (0, (2.2, 1.6))),
     "bayes": MethodStyle("Bayes estimate (MCMC)", "Bayes", BLACK, "", "-"),
+    "cramer-rao": MethodStyle("Cramér-Rao bound", "Cramér-Rao", INK, "", (0, (4, 1, 1, 1))),
     "truth": MethodStyle("the truth itself", "truth", BLACK, "", (0, (1, 1))),
     "sample-mean": MethodStyle("sample mean (trivial)", "sample mean", GREY, "", (0, (0.8, 1.1))),
     "spectral": MethodStyle("Spectral", "Spectral", GREEN, "^", (0, (1, 1.2))),
@@ -174,7 +175,7 @@ def _readable(method: str) -> str:
 
 def is_floor(method: str) -> bool:
     """Return whether the method is a bound from below rather than a competitor."""
-    return method in (ORACLE, "bayes", "truth")
+    return method in (ORACLE, "bayes", "truth", "cramer-rao")
 
 
 def is_level(method: str) -> bool:
