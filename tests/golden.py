@@ -47,6 +47,7 @@ RECIPES = {
     "transformer": {name: [f"tgmm-{name}"] for name in ("reference", "matched", "components")},
     "em-steps": {"components": ["tgmm-components-em20"]},
 }
+MEASUREMENTS = ("em", "power", "sizes", "sorted-floor", "fisher")
 ISOTROPIC = ("bayes", "two-round-em", "gradient", "variational", "spectral-em")
 Numbers = dict[str, Any]
 
@@ -338,7 +339,7 @@ RUNS: dict[str, Callable[[], Numbers]] = {
     **{f"scores:{kind}": lambda kind=kind: run_scores(kind) for kind in METHODS},
     "scores:tgmm": run_network_scores,
     "summary": run_summary,
-    **{f"theory:{what}": lambda what=what: run_theory(what) for what in ("em", "power", "sizes", "sorted-floor", "fisher")},
+    **{f"theory:{what}": lambda what=what: run_theory(what) for what in MEASUREMENTS},
     "probes": run_probes,
     "ablation": run_ablation_part,
     "figures": run_figures,
