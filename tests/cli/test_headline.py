@@ -13,7 +13,8 @@ import pytest
 
 from synthetic_scores import METHODS, write_scores
 from tgmm.aggregate import aggregate
-from tgmm.cli.artefacts import BEGIN, END, WIDTH, read_headline, replace_between_markers, terminal_lines
+from tgmm.cli.artefacts import BEGIN, END, WIDTH, read_headline, terminal_lines
+from tgmm.cli.common import replace_between_markers
 from tgmm.errors import UserError
 from tgmm.figures.style import STYLES, method_style
 
@@ -160,7 +161,7 @@ def test_a_files_table_is_written_checked_and_written_again(study, tmp_path):
 @pytest.mark.parametrize("text", ["", BEGIN, f"{END}\n{BEGIN}", f"{BEGIN}\n{END}\n{BEGIN}\n{END}", f"x {BEGIN}\n{END}"])
 def test_a_file_without_its_two_markers_is_refused(text):
     with pytest.raises(UserError, match=r"README\.md: needs one line '<!-- headline:begin -->' and below it one"):
-        replace_between_markers(text, ["new"], Path("README.md"))
+        replace_between_markers(text, ["new"], (BEGIN, END), Path("README.md"))
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

@@ -11,10 +11,17 @@ from typing import Annotated
 
 import typer
 
-from tgmm.cli.common import ConfigOption, ScaleOption, SettingsOption, load_settings, resolve_settings
+from tgmm.cli.common import (
+    ConfigOption,
+    ScaleOption,
+    SettingsOption,
+    load_settings,
+    resolve_settings,
+    write_between_markers,
+)
 from tgmm.errors import UserError, refuse_unknown
 from tgmm.figures.style import in_legend_order, method_style
-from tgmm.files import read_made_json, read_text, write_atomically
+from tgmm.files import read_made_json
 from tgmm.tables.render import write_number, write_percent
 
 StemOption = Annotated[Path, typer.Option(help="Path of the files to write, without suffix.")]
@@ -161,14 +168,7 @@ def headline(
     if into is None:
         print_headline(meta, tables, root, scale)
         return
-    before = read_text(into)
-    after = replace_between_markers(before, markdown_lines(meta, tables), into)
-    if not check:
-        write_atomically(into, after)
-        print(f"headline numbers of scale {scale} -> {into}")
-    elif before != after:
-        print(f"{into}: not the headline numbers of {path}; the same command without --check writes them")
-        raise typer.Exit(1)
+    write_between_markers(into, markdown_lines(meta, tables), (BEGIN, END), f"the headline numbers of {path}", check)
 
 
 # --- reading -------------------------------------------------------------------------------------------------------
@@ -295,18 +295,3 @@ def markdown_lines(meta: dict, tables: list[HeadlineTable]) -> list[str]:
         below = "; ".join([f"{shown} · {_provenance(meta)}", *table.notes])
         lines += [*head, *(line.replace("*", r"\*") for line in rows), "", below.replace("*", r"\*") + ".", ""]
     return lines[:-1]
-
-
-def replace_between_markers(text: str, lines: list[str], path: Path) -> str:
-    """Return the text with these lines between the two markers, which stand on lines of their own.
-
-    Raises
-    ------
-    UserError : unless there is one marker of each kind, in this order.
-    """
-    before = text.splitlines()
-    places = [[number for number, line in enumerate(before) if line.strip() == marker] for marker in (BEGIN, END)]
-    if [len(found) for found in places] != [1, 1] or places[0] > places[1]:
-        raise UserError(f"{path}: needs one line '{BEGIN}' and below it one line '{END}'")
-    (begin,), (end,) = places
-    return "\n".join([*before[: begin + 1], *lines, *before[end:]]) + "\n"

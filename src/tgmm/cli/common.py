@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tgmm.errors import UserError, shown
-from tgmm.files import atomic_path, parse_json, read_text
+from tgmm.files import atomic_path, parse_json, read_text, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,3 +85,30 @@ def write_table(path: Path, table: pd.DataFrame, digits: int | None = None) -> N
         else:
             written = None if digits is None else f"%.{digits}g"
             table.to_csv(temporary, index=False, float_format=written, lineterminator="\n")
+
+
+def write_between_markers(path: Path, lines: list[str], markers: tuple[str, str], what: str, check: bool) -> None:
+    """Rewrite a file between two markers; with ``check`` change nothing, and exit with 1 where it differs."""
+    before = read_text(path)
+    after = replace_between_markers(before, lines, markers, path)
+    if not check:
+        write_atomically(path, after)
+        print(f"{what} -> {path}")
+    elif before != after:
+        print(f"{path}: not {what}; the same command without --check writes them")
+        raise typer.Exit(1)
+
+
+def replace_between_markers(text: str, lines: list[str], markers: tuple[str, str], path: Path) -> str:
+    """Return the text with these lines between the two markers, which stand on lines of their own.
+
+    Raises
+    ------
+    UserError : unless there is one marker of each kind, in this order.
+    """
+    before = text.splitlines()
+    places = [[number for number, line in enumerate(before) if line.strip() == marker] for marker in markers]
+    if [len(found) for found in places] != [1, 1] or places[0] > places[1]:
+        raise UserError(f"{path}: needs one line '{markers[0]}' and below it one line '{markers[1]}'")
+    (begin,), (end,) = places
+    return "\n".join([*before[: begin + 1], *lines, *before[end:]]) + "\n"

@@ -1,4 +1,4 @@
-"""The commands to look at something at once: demo, compare."""
+"""The commands to look at something at once: demo, compare, answers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from tgmm.cli.common import write_between_markers
+from tgmm.errors import UserError
+
+BEGIN, END = "<!-- answers:begin -->", "<!-- answers:end -->"
 
 
 def demo(
@@ -46,3 +51,25 @@ def compare(
     for count, folder in zip(only_in_one(*summaries, metrics), (before, after), strict=True):
         if count:
             print(f"{count} numbers are in {folder} alone")
+
+
+def answers(
+    scale: Annotated[str, typer.Option(help="The scale whose results are asked.")] = "laptop",
+    root: Annotated[Path, typer.Option(help="The folder that holds results/.")] = Path(),
+    into: Annotated[
+        Path | None, typer.Option(metavar="FILE.md", help=f"Rewrite the lines between '{BEGIN}' and '{END}' instead.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="With --into: change nothing, and exit with 1 where the file differs.")
+    ] = False,
+) -> None:
+    """Answer the reviewers' questions in sentences, from the tables that `snakemake -- reviewers` made."""
+    from tgmm.answers import answers as find_answers
+
+    if check and into is None:
+        raise UserError("--check compares a file with the results: give it with --into")
+    lines = find_answers(root / "results" / scale)
+    if into is None:
+        print("\n".join(lines))
+    else:
+        write_between_markers(into, lines, (BEGIN, END), f"the answers of scale {scale}", check)

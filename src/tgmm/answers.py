@@ -1,0 +1,131 @@
+"""The reviewers' questions, each answered in a sentence with numbers from the tables of `snakemake -- reviewers`.
+
+A question is a function of the tables of a scale's results; where a table is not there, its answer says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from tgmm.figures.frontier import costs, frontier
+from tgmm.figures.style import method_style
+from tgmm.tables.render import write_number
+
+SHOWN = {"d": 8, "K": 5}  # the cell that sentences speak of where one has to do
+NETWORK, REFINED, EM, ORACLE = "tgmm-components", "tgmm-components-em20", "em-restarts", "em-oracle"
+
+
+def name_of(method: str) -> str:
+    """A method's name within a sentence."""
+    return method_style(method).short
+
+
+def cell(table: pd.DataFrame, **where: object) -> pd.DataFrame:
+    """The rows of a cell, by method."""
+    for column, value in where.items():
+        table = table[table[column] == value]
+    return table.set_index("method")
+
+
+def interval(row: pd.Series) -> str:
+    """A mean with its 95 % interval."""
+    return f"{write_number(row['mean'])} [{write_number(row['low'])}, {write_number(row['high'])}]"
+
+
+def floor(table: pd.DataFrame, results: Path) -> str:
+    """How close methods come to the Cramér-Rao bound."""
+    parts = []
+    for d, K in ((2, 5), (8, 5)):
+        rows = cell(table, d=d, K=K)
+        bound = rows.loc["cramer-rao", "mean"]
+        ratios = [
+            f"{name_of(method)} {rows.loc[method, 'mean'] / bound:.2f}"
+            for method in rows.index
+            if method != "cramer-rao" and rows.loc[method, "mean"] > 0
+        ]
+        parts.append(f"at d = {d} and K = {K} (bound {write_number(bound)}) {', '.join(ratios)} times the bound")
+    return f"Error of the means beside the Cramér-Rao bound: {'; '.join(parts)}."
+
+
+def complexity(table: pd.DataFrame, results: Path) -> str:
+    """How errors fall with N."""
+    parts = []
+    for d in sorted(table["d"].unique()):
+        rows = cell(table, d=d, K=SHOWN["K"])
+        slopes = [
+            f"{name_of(method)} {row['slope']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+            for method, row in rows.iterrows()
+        ]
+        parts.append(f"d = {d}: {', '.join(slopes)}")
+    network = cell(table, d=SHOWN["d"], K=SHOWN["K"])["largest_N_above_floor"].get(NETWORK, 0)
+    leaves = (
+        f"at d = {SHOWN['d']} the network, trained at N = 64…128, is more than 1.2 times the floor up to N = {network}"
+        if network
+        else f"at d = {SHOWN['d']} the network is within 1.2 times the floor at every N"
+    )
+    return f"Slopes of log error of the means in log N at K = {SHOWN['K']}: {'; '.join(parts)}; {leaves}."
+
+
+def separation(table: pd.DataFrame, results: Path) -> str:
+    """From which distance on an estimate is worth more than the sample mean."""
+    parts = []
+    for K in sorted(table["K"].unique()):
+        first = {}
+        for method in (NETWORK, REFINED, EM, ORACLE):
+            for value in sorted(table["shift_value"].unique()):
+                rows = cell(table, K=K, shift_value=value)
+                if method in rows.index and rows.loc[method, "high"] < rows.loc["sample-mean", "low"]:
+                    first[method] = value
+                    break
+        told = ", ".join(f"{name_of(method)} {value:g}" for method, value in first.items()) or "none"
+        parts.append(f"K = {K}: {told}")
+    return (
+        "Smallest distance between the means, in standard deviations, at which an estimate is better than all means "
+        f"at the centroid (intervals apart): {'; '.join(parts)}."
+    )
+
+
+def rivals(table: pd.DataFrame, results: Path) -> str:
+    """Who is on the frontier of error and time."""
+    summary = pd.read_parquet(results / "reviewers" / "effectiveness.parquet")
+    methods = list(dict.fromkeys(table["method"]))
+    settings = {"taskset": "effectiveness", "metric": "l2_error", "methods": methods, "d": sorted(set(table["d"]))}
+    points = costs(summary, settings)
+    parts = []
+    for d in settings["d"]:
+        best = frontier(points[(points["d"] == d) & (points["K"] == SHOWN["K"])])
+        told = [
+            f"{name_of(row.method)} ({write_number(row.mean)}, {1e3 * row.seconds:.2g} ms)" for row in best.itertuples()
+        ]
+        parts.append(f"d = {d}: {', '.join(told)}")
+    return f"No other method has both less ℓ2-error and less time a task, at K = {SHOWN['K']}, than {'; '.join(parts)}."
+
+
+QUESTIONS: dict[str, tuple[str, Callable[[pd.DataFrame, Path], str]]] = {
+    "How far is all this from the statistical floor?": ("tab-floor", floor),
+    "How does the error fall with the number of points?": ("tab-sample-complexity", complexity),
+    "What happens when components are close?": ("tab-separation", separation),
+    "Do other estimators do as well?": ("tab-rivals", rivals),
+}
+
+
+def answers(results: Path) -> list[str]:
+    """Lines of Markdown: every question with its answer.
+
+    Parameters
+    ----------
+    results : the folder of a scale's results.
+    """
+    lines = []
+    for question, (table, answer) in QUESTIONS.items():
+        path = results / "tables" / f"{table}.csv"
+        told = (
+            answer(pd.read_csv(path), results)
+            if path.is_file()
+            else f"`{table}` is not there: `snakemake -- reviewers`."
+        )
+        lines += [f"**{question}** {told}", ""]
+    return lines[:-1]
