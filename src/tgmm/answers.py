@@ -40,14 +40,14 @@ def floor(table: pd.DataFrame, results: Path) -> str:
     parts = []
     for d, K in ((2, 5), (8, 5)):
         rows = cell(table, d=d, K=K)
-        bound = rows.loc["cramer-rao", "mean"]
+        bound = rows.loc["cramer-rao", "median"]
         ratios = [
-            f"{name_of(method)} {rows.loc[method, 'mean'] / bound:.2f}"
+            f"{name_of(method)} {rows.loc[method, 'median'] / bound:.2f}"
             for method in rows.index
-            if method != "cramer-rao" and rows.loc[method, "mean"] > 0
+            if method != "cramer-rao" and rows.loc[method, "median"] > 0
         ]
         parts.append(f"at d = {d} and K = {K} (bound {write_number(bound)}) {', '.join(ratios)} times the bound")
-    return f"Error of the means beside the Cramér-Rao bound: {'; '.join(parts)}."
+    return f"Medians over tasks of the error of the means beside the Cramér-Rao bound: {'; '.join(parts)}."
 
 
 def complexity(table: pd.DataFrame, results: Path) -> str:
@@ -98,7 +98,7 @@ def rivals(table: pd.DataFrame, results: Path) -> str:
     for d in settings["d"]:
         best = frontier(points[(points["d"] == d) & (points["K"] == SHOWN["K"])])
         told = [
-            f"{name_of(row.method)} ({write_number(row.mean)}, {1e3 * row.seconds:.2g} ms)" for row in best.itertuples()
+            f"{name_of(row.method)} ({write_number(row.mean)}, {1e3 * row.seconds:.3g} ms)" for row in best.itertuples()
         ]
         parts.append(f"d = {d}: {', '.join(told)}")
     return f"No other method has both less ℓ2-error and less time a task, at K = {SHOWN['K']}, than {'; '.join(parts)}."

@@ -88,7 +88,7 @@ def _mark_limits(axes: list[Axes], panels: list[Panel]) -> None:
         levels, K = panel.axis.levels(panel.rows), int(panel.rows["K"].iloc[0])
         place = float(np.interp(math.sqrt(math.log(K)), levels, range(len(levels))))
         ax.axvline(place, color=style.GREY, linewidth=0.8, linestyle=(0, (1, 1)))
-        ax.text(place, 1.0, r"$\sqrt{\log K}$", transform=ax.get_xaxis_transform(), ha="center", va="bottom",
+        ax.text(place + 0.08, 0.97, r"$\sqrt{\log K}$", transform=ax.get_xaxis_transform(), ha="left", va="top",
                 fontsize=style.SMALL, color=style.NEUTRAL)  # fmt: skip
 
 
