@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from tgmm.columns import METRICS
+from tgmm.config import read_config
 from tgmm.errors import UserError
 from tgmm.figures import style
 from tgmm.figures.style import (
@@ -30,12 +32,23 @@ from tgmm.figures.style import (
 )
 from tgmm.tasks.shifts import SHIFTS as SHIFTS_OF_TASKS
 
+FIGURES = {
+    name: entry["methods"]
+    for name, entry in read_config(Path(__file__).parents[2] / "config.yaml")["artefacts"].items()
+    if name.startswith("fig-") and "methods" in entry
+}
 
-def test_looks_differ_in_colour_and_in_shape():
-    shown = [look for look in STYLES.values() if look.marker]
-    assert len({look.color for look in STYLES.values()}) == len(STYLES)
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_looks_in_a_figure_differ_in_colour_and_in_shape(name):
+    looks = [method_style(method) for method in FIGURES[name]]
+    shown = [look for look in looks if look.marker]
+    assert len({look.color for look in looks}) == len(looks)
     assert len({look.marker for look in shown}) == len(shown)
-    assert len({look.label for look in STYLES.values()}) == len(STYLES)
+
+
+def test_names_of_methods_differ():
+    assert len({look.label for look in STYLES.values()}) == len({look.short for look in STYLES.values()}) == len(STYLES)
 
 
 def test_unknown_methods_get_a_look_of_their_kind():
@@ -99,8 +112,8 @@ def test_every_method_of_the_study_has_a_look_of_its_own(method):
 
 
 def test_bounds_are_levels_and_the_trivial_estimate_is_no_floor():
-    assert [name for name in STYLES if is_level(name)] == ["em-oracle", "bayes", "sample-mean"]
-    assert [name for name in STYLES if is_floor(name)] == ["em-oracle", "bayes"]
+    assert [name for name in STYLES if is_level(name)] == ["em-oracle", "bayes", "cramer-rao", "truth", "sample-mean"]
+    assert [name for name in STYLES if is_floor(name)] == ["em-oracle", "bayes", "cramer-rao", "truth"]
 
 
 def test_unknown_methods_have_markers_that_no_other_method_has():
