@@ -21,7 +21,7 @@ def expected_jobs(scale: str) -> dict[str, int]:
     study = load_study(ROOT / "config.yaml", scale)
     pictured = [family for family, picture in study.probed.items() if picture]
     return {
-        "sample_tasks": len(study.tasksets),
+        "sample_tasks": len(study.default_tasksets),
         "train_family": len(study.families),
         **dict.fromkeys(score_jobs(study), 1),
         "summarise_scores": 1,
@@ -50,6 +50,17 @@ def score_jobs(study: Study, *methods: str) -> set[str]:
 @pytest.mark.parametrize("scale", ["smoke", "overnight", "paper"])
 def test_a_dry_run_plans_the_whole_study(project, scale):
     assert project.planned("--config", f"scale={scale}", "allow_cpu_training=true") == expected_jobs(scale)
+
+
+def test_the_answers_to_the_reviewers_are_a_target_of_their_own(project):
+    study = load_study(ROOT / "config.yaml", "smoke")
+    planned = project.planned("--config", "scale=smoke", "allow_cpu_training=true", "--", "reviewers")
+    asked = {study.tasksets[file][0] for file, _ in study.reviewers_scores}
+    assert planned["summarise_for_reviewers"] == len(asked) == 3
+    assert planned["draw_figure"] == len(study.names("fig-", "reviewers")) == 4
+    assert planned["write_table"] == len(study.names("tab-", "reviewers")) == 4
+    assert not {"paper", "build_page", "summarise_scores"} & set(planned)
+    assert not set(study.names("fig-", "reviewers")) & set(study.names("fig-"))
 
 
 def test_a_run_makes_everything_and_a_second_has_nothing_to_do(finished):
