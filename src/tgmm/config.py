@@ -322,17 +322,26 @@ def scale_names(root: Path) -> list[str]:
     return sorted(path.stem for path in (root / SCALES).glob("*.yaml"))
 
 
-def read_scale(scale: object, root: Path) -> dict:
-    """Sizes and budgets of a scale; only keys that the classes mark as such are let in."""
+def read_scale(scale: object, root: Path, above: tuple[str, ...] = ()) -> dict:
+    """Sizes and budgets of a scale; only keys that the classes mark as such are let in.
+
+    `like` names a scale that gives what the file leaves out; ``above`` are the scales that have asked for this one.
+    """
     refuse_unknown("scale", scale, scale_names(root))
     path = SCALES / f"{scale}.yaml"
     sizes = read_config(root / path)
+    like = sizes.pop("like", None)
     allowed = _scale_keys(Config)
     for key, value in sizes.items():
-        refuse_unknown(f"key in {path}", key, allowed)
+        refuse_unknown(f"key in {path}", key, [*allowed, "like"])
         for inner in value if allowed[key] and isinstance(value, dict) else ():
             refuse_unknown(f"key in '{key}' of {path}", inner, allowed[key])
-    return sizes
+    if like is None:
+        return sizes
+    refuse_unknown(f"scale in 'like' of {path}", like, scale_names(root))
+    if like in (*above, scale):
+        raise UserError(f"{path}: 'like' leads back to '{like}'")
+    return _merged(read_scale(like, root, (*above, str(scale))), sizes)
 
 
 def _scale_keys(model: type[Settings]) -> dict[str, list[str]]:

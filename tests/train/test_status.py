@@ -33,11 +33,11 @@ from tgmm.config import read_config
 from tgmm.errors import UserError
 from tgmm.files import is_locked
 from tgmm.study import Study, load_study
-from tgmm.train import state
+from tgmm.train import lease, state
 from tgmm.train.family import train_family
+from tgmm.train.lease import exclusive
 from tgmm.train.progress import TrainingProgress
 from tgmm.train.settings import TrainingSettings
-from tgmm.train.state import exclusive
 from tgmm.train.status import FamilyStatus, StudyStatus, read_state, recent_speed, still_learning, validations
 from tgmm.versions import VERSIONS
 
@@ -308,7 +308,7 @@ def test_probing_takes_no_lock_away_and_makes_no_file(tmp_path):
 
 
 def test_a_trainer_that_meets_a_probe_enters_at_its_next_poll(tmp_path, monkeypatch):
-    monkeypatch.setattr(state, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "POLL_SECONDS", 0.05)
     (tmp_path / "lock").write_text("")
     handle = os.open(tmp_path / "lock", os.O_RDONLY)
     fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # a probe, stopped in the middle
@@ -320,7 +320,7 @@ def test_a_trainer_that_meets_a_probe_enters_at_its_next_poll(tmp_path, monkeypa
 
 
 def test_many_probes_keep_no_trainer_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(state, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(lease, "POLL_SECONDS", 0.01)
     ended, seen, holders = threading.Event(), [], []
 
     def probe():

@@ -21,11 +21,11 @@ from toy_training import CPU, RECIPES, STEPS, TIMES, VALUES, assert_same, assert
 from tgmm.errors import UserError
 from tgmm.metrics import l2_error
 from tgmm.models.checkpoint import load_checkpoint
-from tgmm.train import state
+from tgmm.train import lease
 from tgmm.train.family import state_folder, train_family
+from tgmm.train.lease import exclusive
 from tgmm.train.progress import deferred_signals
 from tgmm.train.settings import TrainingSettings
-from tgmm.train.state import exclusive
 from tgmm.train.trainer import Trainer, ValidationSet
 
 
@@ -326,7 +326,7 @@ def wait_for(condition) -> None:
 
 
 def test_a_family_waits_for_its_other_trainer_and_goes_on_when_that_is_killed(released, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(state, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "POLL_SECONDS", 0.05)
     process = start_trainer(tmp_path, state_seconds=0.0)
     threading.Timer(0.2, process.kill).start()
     assert train_family(settings(), tmp_path / "out", tmp_path / "work", CPU).kind == "finished"
@@ -339,7 +339,7 @@ def test_a_family_waits_for_its_other_trainer_and_goes_on_when_that_is_killed(re
 
 
 def test_a_trainer_that_waits_for_another_one_can_be_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(state, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(lease, "POLL_SECONDS", 0.02)
     threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGTERM]).start()
     with (
         exclusive(state_folder(tmp_path, settings().family, settings().fingerprint())),
@@ -350,7 +350,7 @@ def test_a_trainer_that_waits_for_another_one_can_be_stopped(tmp_path, monkeypat
 
 
 def test_a_second_trainer_enters_when_the_first_one_leaves(tmp_path, monkeypatch):
-    monkeypatch.setattr(state, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(lease, "POLL_SECONDS", 0.02)
     lines, entered = [], threading.Event()
 
     def second():

@@ -280,6 +280,38 @@ def test_a_family_that_a_scale_does_not_train_is_a_gap(config):
     assert set(study.histories(["isotropic-d2-n128-components", FAMILY])) == {FAMILY}
 
 
+@pytest.fixture
+def scales(tmp_path):
+    """A root whose scales may be changed."""
+    shutil.copytree(ROOT / "workflow/scales", tmp_path / "workflow/scales")
+    return tmp_path / "workflow/scales"
+
+
+def test_a_scale_of_three_lines_changes_one_budget_of_another(scales, tmp_path):
+    text = "like: laptop\ntraining:\n  components: {tasks: 600000, validate_every: 100000}\n"
+    (scales / "laptop-long.yaml").write_text(text)
+    values = read_config(ROOT / "config.yaml")
+    long = study_from_config(values | {"scale": "laptop-long"}, tmp_path)
+    laptop = study_from_config(values, tmp_path)
+    assert long.results == "results/laptop-long"
+    assert list(long.families) == list(laptop.families)
+    budget = laptop.config.training["components"].model_copy(update={"tasks": 600_000, "validate_every": 100_000})
+    assert long.config.training == laptop.config.training | {"components": budget}
+    assert long.config.networks == laptop.config.networks
+
+
+@pytest.mark.parametrize(("like", "message"), [
+    ("lptop", r"unknown scale in 'like' of workflow/scales/mine.yaml 'lptop'; did you mean 'laptop'"),
+    ("mine", r"workflow/scales/mine.yaml: 'like' leads back to 'mine'"),
+    ("yours", r"workflow/scales/yours.yaml: 'like' leads back to 'mine'"),
+])  # fmt: skip
+def test_a_scale_that_is_like_none_is_refused(scales, tmp_path, like, message):
+    (scales / "mine.yaml").write_text(f"like: {like}\n")
+    (scales / "yours.yaml").write_text("like: mine\n")
+    with pytest.raises(UserError, match=message):
+        study_from_config(read_config(ROOT / "config.yaml") | {"scale": "mine"}, tmp_path)
+
+
 def test_models_that_are_there_are_not_missing(study, tmp_path):
     assert study.missing_models(tmp_path) == list(study.families)
     folder = tmp_path / study.results / "models" / FAMILY

@@ -27,9 +27,10 @@ from tgmm.files import write_atomically, write_json
 from tgmm.models.assignment import AssignmentNetwork, canonical_view
 from tgmm.tasks.prior import Tasks, draw_tasks, tell_shapes
 from tgmm.train.family import cost_and_origin, state_folder
+from tgmm.train.lease import exclusive
 from tgmm.train.progress import InterruptRequest, TrainingProgress, deferred_signals
 from tgmm.train.settings import ASSIGNMENT_FILES, AssignmentTraining
-from tgmm.train.state import TrainingRecord, exclusive, restore_state, save_state
+from tgmm.train.state import TrainingRecord, restore_state, save_state
 from tgmm.train.step import Optimizer
 from tgmm.train.trainer import STATE_SECONDS, count_parameters
 

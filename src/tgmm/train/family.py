@@ -15,9 +15,10 @@ import torch
 
 from tgmm.files import write_atomically
 from tgmm.models.checkpoint import save_checkpoint
+from tgmm.train.lease import exclusive
 from tgmm.train.progress import TrainingProgress, deferred_signals
 from tgmm.train.settings import TrainingSettings
-from tgmm.train.state import TrainingRecord, exclusive
+from tgmm.train.state import TrainingRecord
 from tgmm.train.trainer import StopReason, Trainer, ValidationSet
 
 HISTORY_FILE = "history.csv"

@@ -9,28 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tgmm.errors import UserError
-from tgmm.files import FileLock, read_safetensors_header, write_atomically
+from tgmm.files import read_safetensors_header, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from tgmm.train.progress import InterruptRequest
     from tgmm.train.step import Optimizer
 
 NAME = re.compile(r"state-(\d{9})-([0-9a-f]{16})\.safetensors")
 KEPT = 2
-LOCK_FILE = "lock"
-POLL_SECONDS = 1.0
 
 
 @dataclass
@@ -116,34 +110,3 @@ def read_header(path: Path) -> tuple[dict[str, Any], float]:
         return json.loads(read_safetensors_header(path).metadata["record"]), written
     except UserError as error:
         raise (error.__cause__ if isinstance(error.__cause__, FileNotFoundError) else error) from None
-
-
-@contextmanager
-def exclusive(
-    folder: Path, report: Callable[[str], None] = print, request: InterruptRequest | None = None
-) -> Iterator[None]:
-    """Hold a work folder's lock for the block; wait, and report it, while another trainer holds it.
-
-    A killed workflow may have left one running.
-
-    Raises
-    ------
-    UserError : for a folder that cannot be written, or a request to stop that comes while it waits.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK_FILE)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from error
-    with lock:
-        waiting = False
-        while not lock.acquire():
-            if not waiting:
-                holder = lock.read() or "unknown"
-                report(f"{folder}: another trainer (process {holder}) is at work on this family; waiting for it")
-                waiting = True
-            time.sleep(POLL_SECONDS)
-            if request:
-                raise UserError(f"{folder}: told to stop while waiting for the other trainer")
-        lock.write(str(os.getpid()))
-        yield

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tgmm.errors import UserError
-from tgmm.files import is_locked
+from tgmm.train.lease import is_held
 from tgmm.train.settings import TrainingSettings
-from tgmm.train.state import LOCK_FILE, read_header, state_files
+from tgmm.train.state import read_header, state_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +77,7 @@ class StudyStatus:
         fingerprint = chosen.fingerprint()
         if model is not None and model.pop("fingerprint") == fingerprint:
             return FamilyStatus(state="finished", **model, **total)
-        held = {folder.name for folder in folders if is_locked(folder / LOCK_FILE)}
+        held = {folder.name for folder in folders if is_held(folder)}
         values, broken_state = newest_state(self.work / family / fingerprint, batch)
         note = broken_model or broken_state
         if fingerprint in held:
