@@ -58,6 +58,10 @@ test-oldest: check-python ## Test in .venv-oldest with the oldest versions allow
 	OMP_NUM_THREADS=1 .venv-oldest/bin/python -m pytest -n $(JOBS) -m "not slow and not gpu" --ignore tests/workflow \
 	--ignore tests/page --ignore tests/faults
 
+test-slurm: setup ## Run a part of the study on a Slurm of two nodes that the tests start here (root, slurm-wlm, munge)
+	@python tests/slurm/cluster.py
+	OMP_NUM_THREADS=1 python -m pytest -m slurm tests/slurm
+
 test-gpu: setup ## Run the tests that need a CUDA device
 	python -m pytest -m gpu
 
