@@ -19,6 +19,8 @@ BESIDE = {"grandalf", "pygit2"}
 PARTS = {"pydantic_core": "pydantic"}  # modules that one declared package shares with another of its own
 # How a tool is called where its own name is not.
 CALLED = {
+    "dvc-s3": "s3://",
+    "dvc-ssh": "ssh://",
     "playwright": "test_page_in_a_browser.py",
     "pytest-xdist": "-n $(JOBS)",
     "snakemake-executor-plugin-slurm": "executor: slurm",
@@ -70,7 +72,8 @@ def test_tests_and_benchmarks_import_nothing_that_is_not_declared():
 
 @pytest.mark.parametrize("name", [name_of(extra) for extra in EXTRAS])
 def test_a_tool_that_is_declared_is_used(name):
-    files = [ROOT / "Makefile", ROOT / ".ci/run", ROOT / "dvc.yaml", *ROOT.glob("profiles/*/config.yaml")]
+    files = [ROOT / "Makefile", ROOT / ".ci/run", ROOT / "dvc.yaml", ROOT / "docs/cluster.md"]
+    files += ROOT.glob("profiles/*/config.yaml")
     called = any(CALLED.get(name, name) in path.read_text(encoding="utf-8") for path in files)
     assert called or name in imported("tests")
 

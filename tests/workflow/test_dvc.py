@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
+import urllib.request
 
 import pytest
 from workflow_project import ROOT, Project, copy_project
@@ -90,3 +93,50 @@ def test_a_model_that_was_removed_is_trained_again(versioned, tmp_path):
     expect(copy, "dvc", "repro")
     assert model.is_file()
     assert "train isotropic-d8-n128-components" in (copy.folder / "commands.txt").read_text()
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Address of an S3-compatible server with an empty bucket."""
+    pytest.importorskip("moto", reason="moto is missing: pip install -e '.[test]'")
+    pytest.importorskip("dvc_s3", reason="dvc-s3 is missing: pip install -e '.[s3]'")
+    import flask  # noqa: F401  what moto's server needs; its extra of that name brings much more
+    import flask_cors  # noqa: F401
+    from moto.server import ThreadedMotoServer
+
+    started = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    started.start()
+    host, port = started.get_host_and_port()
+    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/my-bucket", method="PUT")).close()
+    yield f"http://{host}:{port}"
+    started.stop()
+
+
+def storage_commands(kind: str, address: str) -> list[list[str]]:
+    """The commands of docs/cluster.md for a kind of storage, with an address of the test's own."""
+    page = (ROOT / "docs/cluster.md").read_text(encoding="utf-8")
+    (block,) = re.findall(rf"^```bash\n# {kind}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    places = {"https://s3.example.org": address, "/shared/tgmm": address}
+    for shown, own in places.items():
+        block = block.replace(shown, own)
+    return [shlex.split(line, comments=True) for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("kind", ["A folder", "S3"])
+def test_results_travel_by_another_remote(kind, versioned, tmp_path, request):
+    """Pushed from a fresh clone as docs/cluster.md says, then pulled into one that has this remote alone."""
+    address = str(tmp_path / "storage") if kind == "A folder" else request.getfixturevalue("server")
+    mine, theirs = clone(versioned, tmp_path / "mine"), clone(versioned, tmp_path / "theirs")
+    shutil.rmtree(theirs.folder / ".dvc-released")
+    setup = [command for command in storage_commands(kind, address) if command[1] == "remote"]
+    rest = [command for command in storage_commands(kind, address) if command not in setup]
+    assert [command[1] for command in rest] == ["pull", "push"]
+    for project, commands in ((mine, [rest[0], *setup, rest[1]]), (theirs, setup)):
+        project.environment |= {"NO_PROXY": "127.0.0.1", "AWS_DEFAULT_REGION": "us-east-1"}
+        for command in commands:
+            expect(project, *command)
+    assert expect(mine, "git", "status", "--short") == ""
+    expect(mine, "dvc", "pull")  # the released remote is the default as before
+    expect(theirs, "dvc", "pull", "--remote", "mine")
+    assert "Nothing to be done" in expect(theirs, "snakemake", "-n")
+    assert not (theirs.folder / "commands.txt").exists()
