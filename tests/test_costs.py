@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tgmm import costs
@@ -47,6 +48,23 @@ def test_no_job_asks_for_more_than_a_day_and_none_for_nothing():
     assert costs.job_minutes(0.0) == costs.START
     assert costs.job_minutes(1.0) == costs.START + 60 * costs.MARGIN
     assert costs.job_minutes(1000.0) == costs.LONGEST_JOB
+
+
+def test_what_jobs_ask_for_is_enough_for_what_laptop_runs_took():
+    """Measured by Snakemake on cores that had other work; benchmarks/scaling_plan.py collected it."""
+    measured = pd.read_csv(ROOT / "benchmarks/measured-laptop.csv", index_col="job")
+    study = load_study(ROOT / "config.yaml", "laptop")
+    hours = {f"models/{name}": costs.training_hours(training("laptop", name), gpu=False) for name in study.families}
+    for taskset in study.tasksets:
+        for group, methods in study.score_groups(taskset).items():
+            hours[f"scores/{taskset}-{group}"] = costs.scoring_hours(study, taskset, methods)
+    hours |= {f"probes/{name}": costs.probe_hours(study, name) for name in study.probed}
+    assert set(hours) <= set(measured.index)
+    for job, expected in hours.items():
+        assert 60 * costs.job_minutes(expected) > 2 * measured.processor_seconds[job], job
+    for name in study.families:
+        asked = costs.training_memory(training("laptop", name), gpu=False)
+        assert asked > 1.5 * measured.memory[f"models/{name}"], name
 
 
 def test_a_shifted_task_set_takes_as_long_as_it_has_cells():

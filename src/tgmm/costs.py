@@ -16,7 +16,7 @@ CORE_RATE = 1.5e10  # floating-point operations a second that one core reaches i
 GPU_RATE = 2.2e13  # the same of one H100, by recipe `matched`
 GPU_BLOCK_SECONDS = 1.2e-3  # of a step and block there: small networks wait for kernels to start, not for operations
 SCORING_SECONDS = 4e-3  # of a core for a task and method, besides what a network computes
-BAYES_SECONDS = 1.0  # of a core for a task, where sampling has to settle
+BAYES_SECONDS = 0.25  # of a core for a task, where sampling has to settle
 SHORT_TRAINING = 2.0  # hours on a GPU: what takes less shares a submission
 LONGEST_JOB = 24 * 60  # minutes; a training that takes longer resumes in the next job
 LONGEST_HOURS = 24.0  # of training on processors, before somebody has to ask for it
@@ -81,7 +81,7 @@ def probe_hours(study: Study, family: str) -> float:
     """Hours of one core to probe a family's network."""
     settings = TrainingSettings.from_dict(study.train_settings(family))
     tasks = study.probe_settings(family)["tasks"] * len(settings.n_components)
-    return 4 * tasks * settings.network.flops(MEAN_LENGTH * settings.n_points) / CORE_RATE / 3600
+    return 8 * tasks * settings.network.flops(MEAN_LENGTH * settings.n_points) / CORE_RATE / 3600
 
 
 # --- days of training by accident ---
