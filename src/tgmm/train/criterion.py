@@ -29,9 +29,10 @@ from tgmm.models.criterion import LENGTH, CriterionNetwork, compare_fits
 from tgmm.tasks.prior import draw_tasks
 from tgmm.tasks.settings import HOLDERS, SHAPES
 from tgmm.train.family import cost_and_origin, state_folder
+from tgmm.train.lease import exclusive
 from tgmm.train.progress import InterruptRequest, TrainingProgress, deferred_signals
 from tgmm.train.settings import CRITERION_FILES, CriterionTraining
-from tgmm.train.state import TrainingRecord, exclusive
+from tgmm.train.state import TrainingRecord
 from tgmm.train.trainer import count_parameters
 
 VALIDATION = 8  # one batch of so many is kept for validation
