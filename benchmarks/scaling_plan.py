@@ -73,7 +73,7 @@ def mean_hours(measured: pd.DataFrame, kind: str) -> float:
 def jobs_of(study: Study, measured: pd.DataFrame) -> dict[str, Job]:
     """Every job of a scale but the ablation."""
     jobs = {f"models/{name}": Job(training_hours(study, name), gpu=True) for name in study.families}
-    for taskset in study.tasksets:
+    for taskset in study.default_tasksets:
         jobs[f"tasks/{taskset}"] = Job(mean_hours(measured, "tasks/") * study.config.test_tasks / 256)
         for group, methods in study.score_groups(taskset).items():
             families = {study.family_of(method, taskset) for method in methods} - {None}
