@@ -33,6 +33,12 @@ def test_the_lock_names_no_address_and_no_local_build():
     assert not re.search(r"^(nvidia|triton)", LOCK, re.MULTILINE)
 
 
+def test_no_two_test_files_share_a_name():
+    """pytest imports them by name: the second one would end the whole run before its first test."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_every_stage_of_dvc_asks_snakemake_for_a_target():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     assert list(stages) == ["tasks", "train", "score", "artefacts", "paper"]
