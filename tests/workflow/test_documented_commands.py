@@ -19,6 +19,11 @@ from tgmm.aggregate import summarise
 pytestmark = pytest.mark.slow
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# Files that some commands read -> the command of the same page that writes them; tests may run apart.
+WRITTEN_BY = {
+    "fit.json": ["tgmm", "fit", "data.csv", "--k", "3", "--out", "fit.json"],
+    "tasks.safetensors": ["tgmm", "sample-tasks", "effectiveness-d8", "--out", "tasks.safetensors"],
+}
 TOOLS = ("tgmm", "snakemake", "dvc", "make", "pip")
 
 
@@ -96,6 +101,9 @@ def test_a_command_runs(study, page, words):
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         assert set(re.search(r"\[([\w,]+)\]", words[-1])[1].split(",")) <= set(project["optional-dependencies"])
         return
+    for file, writer in WRITTEN_BY.items():
+        if file in words and words[words.index(file) - 1] != "--out" and not (study.folder / file).exists():
+            assert study.command(*writer).returncode == 0
     result = study.command(*runnable(words))
     assert result.returncode == 0, f"{' '.join(runnable(words))}\n{result.stdout[-2000:]}{result.stderr[-2000:]}"
 
