@@ -73,21 +73,23 @@ def mean_hours(measured: pd.DataFrame, kind: str) -> float:
 def jobs_of(study: Study, measured: pd.DataFrame) -> dict[str, Job]:
     """Every job of a scale but the ablation."""
     jobs = {f"models/{name}": Job(training_hours(study, name), gpu=True) for name in study.families}
+    made_by: dict[str, str] = {}
     for taskset in study.default_tasksets:
         jobs[f"tasks/{taskset}"] = Job(mean_hours(measured, "tasks/") * study.config.test_tasks / 256)
         for group, methods in study.score_groups(taskset).items():
             families = {study.family_of(method, taskset) for method in methods} - {None}
             after = [f"tasks/{taskset}", *(f"models/{family}" for family in sorted(families))]
             jobs[f"scores/{taskset}-{group}"] = Job(costs.scoring_hours(study, taskset, methods), after=after)
+            made_by |= {study.score_file(taskset, method): f"scores/{taskset}-{group}" for method in methods}
     for name in study.measurements:
         jobs[f"theory/{name}"] = Job(mean_hours(measured, f"theory/{name}"))
     for family in study.probed:
         jobs[f"probes/{family}"] = Job(costs.probe_hours(study, family), after=[f"models/{family}"])
     jobs["summary"] = Job(mean_hours(measured, "summary"), after=[name for name in jobs if name.startswith("scores/")])
-    for name in study.names("fig-"):
-        jobs[f"figures/{name}"] = Job(mean_hours(measured, "figures/"), after=["summary"])
-    for name in study.names("tab-"):
-        jobs[f"tables/{name}"] = Job(mean_hours(measured, "tables/"), after=["summary"])
+    for kind, prefix in (("figures/", "fig-"), ("tables/", "tab-")):
+        for name in study.names(prefix):
+            scores = sorted({made_by[file] for file in study.sources(name).scores})
+            jobs[kind + name] = Job(mean_hours(measured, kind), after=scores)
     jobs["paper"] = Job(mean_hours(measured, "paper"), after=[name for name in jobs if name != "paper"])
     return jobs
 

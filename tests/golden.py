@@ -232,7 +232,7 @@ def run_probes() -> Numbers:
 
 def run_ablation_part() -> Numbers:
     """One part of an ablation of two changes, and their comparison."""
-    from tgmm.ablation import compare
+    from tgmm.ablation import compare, merge_parts
     from tgmm.ablation.run import run_ablation
 
     settings = TRAINING | {"covariance": "isotropic", "network": {"kind": "components", **SIZE}}
@@ -242,7 +242,7 @@ def run_ablation_part() -> Numbers:
     ]
     asked = {"d": 3, "seed": 5, "scale": "golden", "em_steps": 2, "em_starts": 2, "changes": changes}
     with tempfile.TemporaryDirectory() as folder:
-        rows = run_ablation(asked, Path(folder), torch.device("cpu"), report=lambda line: None).rows
+        rows = merge_parts([run_ablation(asked, Path(folder), torch.device("cpu"), report=lambda line: None).rows])
     times = ["seconds", "processor_seconds"]
     compared = compare(rows)
     return {

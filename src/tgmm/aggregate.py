@@ -31,6 +31,7 @@ from tgmm.columns import (
     LIKELIHOODS,
     METHOD,
     METRICS,
+    NOT_APPLICABLE,
     ORACLE,
     REFERENCE,
     ROLES,
@@ -296,6 +297,12 @@ def _quantiles(samples: np.ndarray, shares: list[float]) -> np.ndarray:
     return quantiles
 
 
+def not_applicable(summary: pd.DataFrame) -> pd.Series:
+    """Whether a row of the summary is of a cell in which its method has no estimate to give: a gap, no failure."""
+    reasons = summary["failure_reason"].astype(object).fillna("")
+    return (summary["n_failed"] == summary["n_tasks"]) & reasons.str.startswith(NOT_APPLICABLE)
+
+
 # --- comparisons ---------------------------------------------------------------------------------------------------
 
 
@@ -373,8 +380,9 @@ def headline(summary: pd.DataFrame) -> dict:
     """Headline numbers as a nested dict: task set → dimension → method → statistics, averaged over K.
 
     An average over K is given only where the method has a value at every K of that dimension: an average over fewer
-    would flatter a method that fails at the hard ones.
+    would flatter a method that fails at the hard ones. Cells in which a method is not applicable are no failures.
     """
+    summary = summary[~not_applicable(summary)]
     numbers: dict = {"meta": _meta(summary)}
     for taskset, rows in summary.groupby("taskset", sort=True):
         cells = numbers.setdefault(str(taskset), {})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tgmm.aggregate import read_scores, summarise
 from tgmm.figures.frontier import costs, frontier
 from tgmm.figures.style import method_style
 from tgmm.tables.render import write_number
@@ -90,8 +91,10 @@ def separation(table: pd.DataFrame, results: Path) -> str:
 
 def rivals(table: pd.DataFrame, results: Path) -> str:
     """Who is on the frontier of error and time."""
-    summary = pd.read_parquet(results / "reviewers" / "effectiveness.parquet")
     methods = list(dict.fromkeys(table["method"]))
+    folders = [results / "scores" / f"effectiveness-d{d}" for d in sorted(set(table["d"]))]
+    files = [folder / f"{method}.parquet" for folder in folders for method in methods]
+    summary = summarise(read_scores(file for file in files if file.is_file()), resamples=1)  # means alone are told
     settings = {"taskset": "effectiveness", "metric": "l2_error", "methods": methods, "d": sorted(set(table["d"]))}
     points = costs(summary, settings)
     parts = []

@@ -5,7 +5,7 @@ A new kind is a class here and a function that draws it; the configuration then 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_
 
 from pydantic import ConfigDict, Field
 
-from tgmm.columns import ROLES, TASKSET_ROLES
+from tgmm.columns import BASELINES, DEFICIT, ORACLE, ROLES, TASKSET_ROLES
 from tgmm.errors import UserError, refuse_unknown
 from tgmm.files import check_outputs, read_json, write_atomically
 from tgmm.settings import Count, Line, Name, Seed, Settings, Text, one_or_several, several
@@ -40,18 +40,20 @@ class Sources:
 
     Attributes
     ----------
-    summary : the summary of the scores, or the measurement that takes its place.
+    scores : the scores that it shows; they are summarised for it.
+    measurement : the measurement that takes their place.
     tables : further tables by name, a family's name most often.
     records : the records of the trainings whose histories are among the tables; each lies beside its history.
     """
 
-    summary: str
+    scores: tuple[str, ...] = ()
+    measurement: str = ""
     tables: dict[str, str] = field(default_factory=dict)
     records: tuple[str, ...] = ()
 
     @property
     def files(self) -> list[str]:
-        return list(dict.fromkeys([self.summary, *self.tables.values(), *self.records]))
+        return list(dict.fromkeys(filter(None, [*self.scores, self.measurement, *self.tables.values(), *self.records])))
 
 
 class ArtefactSettings(Settings):
@@ -74,7 +76,11 @@ class ArtefactSettings(Settings):
 
     def sources(self, study: Study) -> Sources:
         """The files that it is drawn from."""
-        return Sources(study.summary)
+        return Sources(tuple(study.score_file(*score) for score in self.scores(study)))
+
+    def scores(self, study: Study) -> list[tuple[str, str]]:
+        """(file of tasks, method) of every score that it shows."""
+        return []
 
     def probed(self) -> dict[str, bool]:
         """Families that it looks into -> whether the picture of a task is wanted too."""
@@ -92,13 +98,38 @@ class OfScores(ArtefactSettings):
     methods: Names = Field(description="The methods, in the order of the legend.")
     d: Dimensions = Field((), description="The dimensions that are shown; none named stands for all of the task set's.")
 
-    def sources(self, study: Study) -> Sources:
-        return Sources(study.summary if self.target == "all" else study.summary_of(self.taskset))
+    def scores(self, study: Study) -> list[tuple[str, str]]:
+        """Those of its methods where they apply; a deficit is one against the oracle, whose score is needed too."""
+        methods = list(self.methods)
+        if any(metric.endswith(DEFICIT) for metric in self.shown_metrics) and ORACLE in study.config.methods:
+            methods = list(dict.fromkeys([*methods, ORACLE]))
+        return [
+            (file, method)
+            for file, (name, d) in study.tasksets.items()
+            for method in methods
+            if name == self.taskset and d in (self.d or (d,)) and study.applies(method, file)
+        ]
+
+    @property
+    def shown_metrics(self) -> tuple[str, ...]:
+        return ()
 
 
 class OfOneMetric(OfScores):
     module: ClassVar[str] = "tgmm.figures.metrics"
     metric: Metric = Field("l2_error", description="The metric that is shown.")
+
+    @property
+    def shown_metrics(self) -> tuple[str, ...]:
+        return (self.metric,)
+
+
+class OfSeveralMetrics(OfScores):
+    metrics: Metrics = Field(description="The metrics that are shown, one below the other.")
+
+    @property
+    def shown_metrics(self) -> tuple[str, ...]:
+        return self.metrics
 
 
 class OfOneShift(Settings):
@@ -131,13 +162,12 @@ class MetricAgainstShift(OfOneMetric, OfOneShift):
     kind: Literal["metric-against-shift"]
 
 
-class MetricGrid(OfScores, OfOneShift):
+class MetricGrid(OfSeveralMetrics, OfOneShift):
     """Several metrics, one below the other, a column of panels for each K."""
 
     module: ClassVar[str] = "tgmm.figures.metrics"
     kind: Literal["metric-grid"]
     axis: Literal["d", "N", "shift_value"] = Field("d", description="What runs along the horizontal axis.")
-    metrics: Metrics = Field(description="The metrics that are shown, one below the other.")
 
 
 class ShiftPanels(OfOneMetric):
@@ -162,7 +192,7 @@ class TrainingCurves(OfFamilies):
     def sources(self, study: Study) -> Sources:
         histories = study.histories(self.families)
         records = tuple(str(Path(history).with_name("config.json")) for history in histories.values())
-        return Sources(study.summary, histories, records)
+        return Sources(tables=histories, records=records)
 
 
 class BackboneScale(TrainingCurves):
@@ -179,7 +209,7 @@ class Probes(OfFamilies):
 
     def sources(self, study: Study) -> Sources:
         files = {family: study.probe_table(family) for family in self.families if family in study.families}
-        return Sources(next(iter(files.values()), ""), files)
+        return Sources(measurement=next(iter(files.values()), ""), tables=files)
 
     def probed(self) -> dict[str, bool]:
         return dict.fromkeys(self.families, False)
@@ -193,7 +223,7 @@ class ProbePicture(OfFamilies):
     families: Annotated[Names, Field(max_length=1)] = Field(description="The family that is shown.")
 
     def sources(self, study: Study) -> Sources:
-        return Sources(study.probe_table(self.families[0], picture=True))
+        return Sources(measurement=study.probe_table(self.families[0], picture=True))
 
     def probed(self) -> dict[str, bool]:
         return dict.fromkeys(self.families, True)
@@ -205,7 +235,7 @@ class OfTheorem(ArtefactSettings):
     shows: ClassVar[str]
 
     def sources(self, study: Study) -> Sources:
-        return Sources(study.theory_table(self.shows))
+        return Sources(measurement=study.theory_table(self.shows))
 
     def measurement(self) -> str:
         return self.shows
@@ -253,13 +283,12 @@ class ScoreTable(OfOneMetric, OfOneShift):
     prefix: ClassVar[str] = TABLE
 
 
-class FullTable(OfScores, OfOneShift):
+class FullTable(OfSeveralMetrics, OfOneShift):
     """Several metrics of every method in every cell."""
 
     module: ClassVar[str] = "tgmm.tables.scores"
     kind: Literal["full-table"]
     prefix: ClassVar[str] = TABLE
-    metrics: Metrics = Field(description="The metrics that are shown.")
 
 
 class ClaimsTable(ArtefactSettings):
@@ -285,12 +314,20 @@ class ClaimsTable(ArtefactSettings):
         named = [names for recipes in self.recipes.values() for names in recipes.values()]
         return tuple(dict.fromkeys(name for names in named for name in names))
 
-    def sources(self, study: Study) -> Sources:
-        """The summary, and the history of every family whose network may be asked."""
+    def files(self, study: Study) -> list[str]:
+        """The files of tasks that claims speak of."""
         asked = {*(TASKSET_ROLES | self.tasksets).values()}
-        files = [file for file, (name, _) in study.tasksets.items() if name in asked]
-        families = {study.family_of(method, file): None for method in self.methods for file in files}
-        return Sources(study.summary, study.histories(filter(None, families)))
+        return [file for file, (name, _) in study.tasksets.items() if name in asked]
+
+    def scores(self, study: Study) -> list[tuple[str, str]]:
+        """Those of its networks and of the methods that they are compared with, where another artefact shows them."""
+        files, methods = self.files(study), {*self.methods, *BASELINES}
+        return [(file, method) for file, method in study.scores if file in files and method in methods]
+
+    def sources(self, study: Study) -> Sources:
+        """Scores, and the history of every family whose network may be asked."""
+        families = {study.family_of(method, file): None for method in self.methods for file in self.files(study)}
+        return Sources(super().sources(study).scores, tables=study.histories(filter(None, families)))
 
 
 class ErrorAgainstSeconds(OfOneMetric):
@@ -317,7 +354,7 @@ class FloorTable(OfOneMetric):
     metric: Literal["mean_error"] = Field("mean_error", description="The metric that is shown.")
 
     def sources(self, study: Study) -> Sources:
-        return Sources(super().sources(study).summary, {"cramer-rao": study.theory_table("fisher")})
+        return Sources(super().sources(study).scores, tables={"cramer-rao": study.theory_table("fisher")})
 
     def measurement(self) -> str:
         return "fisher"
@@ -331,7 +368,7 @@ class Ablation(ArtefactSettings):
     target: Literal["ablation"] = Field("ablation", description="The target of the workflow that makes it.")
 
     def sources(self, study: Study) -> Sources:
-        return Sources(study.ablation_table)
+        return Sources(measurement=study.ablation_table)
 
 
 class AblationTable(Ablation):
@@ -401,7 +438,10 @@ def drawn_by(settings: Mapping[str, Any], prefix: str) -> tuple[str, ModuleType,
 
 
 def draw_figure(
-    settings: Mapping[str, Any], summary: str | Path, stem: str | Path, tables: Mapping[str, str | Path] | None = None
+    settings: Mapping[str, Any],
+    shown: str | Path | Sequence[str | Path],
+    stem: str | Path,
+    tables: Mapping[str, str | Path] | None = None,
 ) -> list[Path]:
     """Draw the figure that the settings describe and write ``stem.pdf`` and ``stem.png``; return their paths.
 
@@ -409,7 +449,7 @@ def draw_figure(
     ----------
     settings : the artefact's entry in the configuration with its ``id`` and ``scale``; its ``caption`` wins over the
         kind's own.
-    summary : the summary of the scores, or what else the kind is drawn from.
+    shown : the score files, which are summarised; or one file, their summary or the measurement in its place.
     stem : the figure's path without suffix.
     tables : further tables by name, a family's most often.
     """
@@ -419,7 +459,7 @@ def draw_figure(
     from tgmm.figures import style
     from tgmm.figures.layout import save_figure
 
-    read = _read(draw, summary, tables)
+    read = _read(draw, settings, shown, tables)
     settings = {**settings, "records": _training_records(tables or {})}
     with style.applied():
         figure = draw(read[0], settings, read[1])
@@ -428,7 +468,10 @@ def draw_figure(
 
 
 def write_table(
-    settings: Mapping[str, Any], summary: str | Path, stem: str | Path, tables: Mapping[str, str | Path] | None = None
+    settings: Mapping[str, Any],
+    shown: str | Path | Sequence[str | Path],
+    stem: str | Path,
+    tables: Mapping[str, str | Path] | None = None,
 ) -> list[Path]:
     """Write ``stem.csv`` (long, full precision), ``stem.md`` and ``stem.tex`` (wide, to read); return their paths.
 
@@ -439,7 +482,7 @@ def write_table(
     check_outputs(f"{stem}.csv", f"{stem}.md", f"{stem}.tex")
     from tgmm.tables.render import to_latex, to_markdown
 
-    read = _read(rows_of, summary, tables)
+    read = _read(rows_of, settings, shown, tables)
     rows = rows_of(read[0], settings, read[1]) if rows_of.tables else rows_of(read[0], settings)
     wide = getattr(module, f"{name}_table")(rows, settings)
     texts = {
@@ -467,9 +510,22 @@ def _training_records(tables: Mapping[str, str | Path]) -> dict[str, dict[str, f
     return records
 
 
-def _read(function: Any, summary: str | Path, tables: Mapping[str, str | Path] | None) -> tuple[Any, dict[str, Any]]:
-    """The tables that a function draws from, their columns checked."""
-    from tgmm.aggregate import read_table
+def _read(
+    function: Any,
+    settings: Mapping[str, Any],
+    shown: str | Path | Sequence[str | Path],
+    tables: Mapping[str, str | Path] | None,
+) -> tuple[Any, dict[str, Any]]:
+    """The tables that a function draws from, their columns checked; no summary where it reads none of its columns."""
+    from tgmm.aggregate import SummarySettings, read_scores, read_table, summarise
 
     files = {name: read_table(path, function.tables) for name, path in (tables or {}).items()}
-    return read_table(summary, function.summary), files
+    if not function.summary:
+        return None, files
+    if isinstance(shown, str | Path):
+        return read_table(shown, function.summary), files
+    own = {key: value for key, value in settings.items() if key in SummarySettings.model_fields}
+    chosen = SummarySettings.read(own, "settings of the artefact")
+    scores = read_scores(shown, chosen.scale)
+    summary = summarise(scores, resamples=chosen.bootstrap, seed=chosen.seed, recipes=chosen.recipes)
+    return summary[function.summary], files

@@ -45,6 +45,7 @@ COMPLETE_CELLS = {"taskset", "covariance", "K", "N", "shift", "shift_value"}
 ORACLE = "em-oracle"  # EM from the truth, the floor of likelihood methods
 SAMPLE_MEAN = "sample-mean"  # the trivial estimate
 # The methods that every network is compared with, task by task.
+NOT_APPLICABLE = "not applicable"  # how the reason begins where a method has no estimate to give: a gap, no failure
 BASELINES = ["em", "em-restarts", "spectral", ORACLE, SAMPLE_MEAN]
 # Roles that networks play in the paper's claims, and what a recipe is called in that role.
 TRANSFORMER = "transformer"
@@ -82,8 +83,8 @@ def reads(
 ) -> Callable[[Callable], Callable]:
     """Say which columns a function that draws an artefact needs, in attributes of the function.
 
-    They are those of the summary of the scores (or of the measurement in its place), of each further table, and those
-    that a table writes to its CSV file.
+    They are those of the summary of the scores (or of the measurement in its place; none where it is not read), of each
+    further table, and those that a table writes to its CSV file.
     """
 
     def mark(function: Callable) -> Callable:

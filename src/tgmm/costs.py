@@ -51,9 +51,9 @@ def training_memory(settings: TrainingSettings, gpu: bool) -> int:
     return 2000 + round(size * BYTES_OF_ACTIVATION / 1e6)
 
 
-def ablation_hours(study: Study, d: int, seed: int, gpu: bool) -> float:
-    """Hours of one part of the ablation: all its changes, one after the other."""
-    changes = study.ablation_settings(d, seed)["changes"]
+def ablation_hours(study: Study, d: int, seed: int, change: str, gpu: bool) -> float:
+    """Hours of one part of the ablation."""
+    changes = study.ablation_settings(d, seed, change)["changes"]
     return sum(training_hours(TrainingSettings.from_dict(change["settings"]), gpu) for change in changes)
 
 

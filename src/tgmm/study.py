@@ -163,7 +163,7 @@ class Study:
     def _has_content(self, artefact: ArtefactSettings) -> bool:
         if isinstance(artefact, OfFamilies):
             return any(family in self.families for family in artefact.families)
-        return not isinstance(artefact, OfScores) or bool(self._scores_of(artefact))
+        return not isinstance(artefact, OfScores) or bool(artefact.scores(self))
 
     def names(self, prefix: str, target: str = "all") -> list[str]:
         """Names of the artefacts of a target that begin with `fig-` or `tab-`."""
@@ -186,17 +186,6 @@ class Study:
             return self.family_of(method, taskset) is not None
         return entry.applies(self.config.tasksets[name].covariance, d)
 
-    def _scores_of(self, artefact: ArtefactSettings) -> list[tuple[str, str]]:
-        """(file of tasks, method) of every score that an artefact asks for: none without a task set of its own."""
-        if not isinstance(artefact, OfScores):
-            return []
-        return [
-            (taskset, method)
-            for taskset, (name, d) in self.tasksets.items()
-            for method in artefact.methods
-            if name == artefact.taskset and d in (artefact.d or (d,)) and self.applies(method, taskset)
-        ]
-
     @cached_property
     def scores(self) -> list[tuple[str, str]]:
         """(file of tasks, method) of every score that some artefact of the default run shows."""
@@ -208,8 +197,8 @@ class Study:
         return self._shown(lambda target: target == REVIEWERS)
 
     def _shown(self, wanted: Callable[[str], bool]) -> list[tuple[str, str]]:
-        artefacts = [artefact for artefact in self.artefacts.values() if wanted(artefact.target)]
-        return list(dict.fromkeys(pair for artefact in artefacts for pair in self._scores_of(artefact)))
+        artefacts = [entry for entry in self.artefacts.values() if isinstance(entry, OfScores) and wanted(entry.target)]
+        return list(dict.fromkeys(score for artefact in artefacts for score in artefact.scores(self)))
 
     @cached_property
     def default_tasksets(self) -> list[str]:
@@ -220,27 +209,23 @@ class Study:
     def score_groups(self, taskset: str, scores: Iterable[tuple[str, str]] | None = None) -> dict[str, list[str]]:
         """The methods that are scored on a file of tasks, by the job that they share; of all scores, or of some.
 
-        "baselines" need no training, "networks" do, and what takes minutes has a job of its own.
+        "baselines" need no training, those that run the same network wait for that family alone, and what takes minutes
+        has a job of its own.
         """
         groups: dict[str, list[str]] = {}
         for name, method in self.scores if scores is None else scores:
-            entry = self.config.methods[method]
-            group = "networks" if isinstance(entry, Network) else method if entry.SLOW else "baselines"
             if name == taskset:
-                groups.setdefault(group, []).append(method)
+                shared = method if self.config.methods[method].SLOW else "baselines"
+                groups.setdefault(self.family_of(method, taskset) or shared, []).append(method)
         return groups
 
     @property
     def summary(self) -> str:
         return f"{self.results}/summary.parquet"
 
-    def summary_of(self, taskset: str) -> str:
-        """The summary of the scores on one task set alone, for the answers to the reviewers."""
-        return f"{self.results}/reviewers/{taskset}.parquet"
-
-    def scores_of_summary(self, taskset: str) -> list[tuple[str, str]]:
-        """(file of tasks, method) of every score in :meth:`summary_of`."""
-        return [(file, method) for file, method in self.reviewers_scores if self.tasksets[file][0] == taskset]
+    def score_file(self, taskset: str, method: str) -> str:
+        """Where a method's scores on a file of tasks lie."""
+        return f"{self.results}/scores/{taskset}/{method}.parquet"
 
     @property
     def ablation_table(self) -> str:
@@ -285,11 +270,11 @@ class Study:
         return list(dict.fromkeys(name for name in shown if name))
 
     @cached_property
-    def ablations(self) -> list[tuple[int, int]]:
-        """(d, seed) of every part of the ablation; none if no artefact shows it."""
+    def ablations(self) -> list[tuple[int, int, str]]:
+        """(d, seed, change) of every part of the ablation; none if no artefact shows it."""
         if not self.config.ablation.changes or not any(entry.target == "ablation" for entry in self.artefacts.values()):
             return []
-        return list(itertools.product(self.config.ablation.d, self.config.ablation.seeds))
+        return list(itertools.product(*(getattr(self.config.ablation, key) for key in ("d", "seeds", "changes"))))
 
     def measurement_options(self, measurement: str) -> str:
         """Options of `tgmm theory measure`; what a measurement does not use is left out."""
@@ -330,8 +315,8 @@ class Study:
         """Settings of `tgmm train-criterion`."""
         return self.config.criterion.plain()
 
-    def ablation_settings(self, d: int, seed: int) -> dict[str, Any]:
-        """Settings of `tgmm ablation run`: those of every change's training, the baseline first.
+    def ablation_settings(self, d: int, seed: int, change: str | None = None) -> dict[str, Any]:
+        """Settings of `tgmm ablation run`: those of one change's training, or of every change's, the baseline first.
 
         All changes of a d and a seed share a family name, so the first weights and the stream of tasks.
         """
@@ -340,7 +325,9 @@ class Study:
         refuse_unknown("seed in 'ablation.seeds':", seed, entry.seeds)
         family = Family(entry.covariance, d, entry.N, entry.K, entry.recipe)
         base = family_settings(self.config, family, seed) | {"family": f"ablation-d{d}-s{seed}"}
-        names = [BASELINE, *(name for name in entry.changes if name != BASELINE)]
+        if change is not None:
+            refuse_unknown("change in 'ablation.changes':", change, entry.changes)
+        names = [BASELINE, *(name for name in entry.changes if name != BASELINE)] if change is None else [change]
         changes = [{"change": name, "settings": self._changed(base, name)} for name in names]
         return {"d": d, "seed": seed, "scale": self.scale, **ABLATION_EM, "changes": changes}
 
@@ -426,7 +413,8 @@ class Study:
         shown = {key: value for key, value in entry.plain().items() if key not in ("d", "scales", "target")}
         if not shown.get("shift"):
             shown.pop("shift", None)
-        settings = {"id": artefact, "scale": self.scale, "bootstrap": self.config.bootstrap, **shown}
+        settings = {"id": artefact, "scale": self.scale, "bootstrap": self.config.bootstrap, "seed": self.config.seed}
+        settings |= shown
         if isinstance(entry, OfScores):
             tasks = self.config.tasksets[entry.taskset]
             settings |= {
@@ -443,7 +431,7 @@ class Study:
         if isinstance(entry, OfFamilies):
             settings["families"] = [name for name in entry.families if name in self.families]
             settings["trained_on"] = {name: self.families[name].trained_on for name in settings["families"]}
-            settings |= {"validation_tasks": self.config.validation_tasks, "seed": self.config.seed}
+            settings["validation_tasks"] = self.config.validation_tasks
             missing = [name for name in entry.families if name not in self.families]
             settings |= {"untrained": missing} if missing else {}
         if entry.target == "ablation":
@@ -452,10 +440,6 @@ class Study:
             settings |= {"recipe": ablation.recipe, "covariance": ablation.covariance, "N": ablation.N}
             settings |= {"changes": labels, "validation_tasks": self.config.validation_tasks}
         return settings
-
-    def summary_of_settings(self) -> dict[str, Any]:
-        """Settings of `tgmm aggregate` for :meth:`summary_of`."""
-        return {"bootstrap": self.config.bootstrap, "seed": self.config.seed, "scale": self.scale}
 
     def summary_settings(self) -> dict[str, Any]:
         """Settings of `tgmm aggregate`."""

@@ -27,7 +27,7 @@ VERSIONS: dict[str, int] = {
     "scores:variational": 1,
     "scores:spectral-em": 1,
     "scores:truth": 1,
-    "summary": 2,
+    "summary": 3,
     "theory:em": 1,
     "theory:power": 1,
     "theory:sizes": 1,
@@ -35,11 +35,11 @@ VERSIONS: dict[str, int] = {
     "theory:fisher": 1,
     "probes": 1,
     "ablation": 1,
-    "figures": 1,
-    "tables": 2,
+    "figures": 2,
+    "tables": 3,
     "paper": 1,
     "plane": 1,  # the tasks of the page's live part
-    "page": 1,
+    "page": 2,
 }
 
 

@@ -164,7 +164,7 @@ COMMANDS = {
     ),
     "probe": ([FAMILY, "--model", "x", "--out", "y"], STUDY.probe_settings(FAMILY)),
     "ablation run": (
-        ["-d", str(PART[0]), "--seed", str(PART[1]), "--out", "x", "--device", "cpu"],
+        ["-d", str(PART[0]), "--seed", str(PART[1]), "--change", PART[2], "--out", "x", "--device", "cpu"],
         STUDY.ablation_settings(*PART),
     ),
     **{
@@ -172,7 +172,7 @@ COMMANDS = {
                             {"methods": [STUDY.score_settings(method, "effectiveness-d2")]})
         for method in ("em", "tgmm-components", "spectral", "bayes")
     },
-    **{f"figure {name}": ([name, "--summary", "x", "--out", "y"], STUDY.artefact_settings(name))
+    **{f"figure {name}": ([name, "x", "--out", "y"], STUDY.artefact_settings(name))
        for name in ("fig-effectiveness", "fig-shifts", "fig-training", "fig-probe-picture", "fig-ablation")},
     **{f"table {name}": ([name, "--summary", "x", "--out", "y"], STUDY.artefact_settings(name))
        for name in ("tab-claims", "tab-shifts", "tab-theorem-sizes")},

@@ -58,9 +58,12 @@ def test_one_thing_is_changed_at_a_time():
         assert len(differ) == 1, (name, differ)
 
 
-def test_the_parts_are_pairs_of_dimension_and_seed():
+def test_a_part_is_a_dimension_a_seed_and_a_change():
     study = load_study(ROOT / "config.yaml", "paper")
-    assert study.ablations == [(2, 1), (2, 2), (2, 3), (8, 1), (8, 2), (8, 3)]
+    changes = list(study.config.ablation.changes)
+    assert study.ablations == [(d, seed, change) for d in (2, 8) for seed in (1, 2, 3) for change in changes]
+    for change, settings in settings_of(study, 8, 1).items():
+        assert study.ablation_settings(8, 1, change)["changes"] == [{"change": change, "settings": settings}]
     first, second = settings_of(study, 8, 1), settings_of(study, 8, 2)
     assert {settings["family"] for settings in first.values()} == {"ablation-d8-s1"}
     assert {(settings["seed"], settings["dimension"]) for settings in second.values()} == {(2, 8)}
@@ -68,6 +71,8 @@ def test_the_parts_are_pairs_of_dimension_and_seed():
         study.ablation_settings(8, 7)
     with pytest.raises(UserError, match=r"unknown dimension in 'ablation.d': '3'"):
         study.ablation_settings(3, 1)
+    with pytest.raises(UserError, match=r"unknown change in 'ablation.changes': 'wide'; did you mean 'wider'\?"):
+        study.ablation_settings(8, 1, "wide")
 
 
 def test_without_an_artefact_nothing_is_trained(config):

@@ -51,15 +51,14 @@ rule draw_figure:
         runtime=15,
     params:
         settings=lambda wildcards: as_json(STUDY.artefact_settings(wildcards.figure)),
-        summary=lambda wildcards: STUDY.sources(wildcards.figure).summary,
-        tables=lambda wildcards: table_options(wildcards.figure),
+        sources=lambda wildcards: sources_as_words(wildcards.figure),
         stem=lambda wildcards: f"results/{wildcards.scale}/figures/{wildcards.figure}",
         version=version("figures"),
     message:
         "Drawing {wildcards.figure}"
     shell:
-        "tgmm figure {wildcards.figure:q} --settings {params.settings:q} --summary {params.summary:q}"
-        " {params.tables:q} --out {params.stem:q} 2>&1 | tee -i {log:q}"
+        "tgmm figure {wildcards.figure:q} {params.sources:q} --settings {params.settings:q} --out {params.stem:q}"
+        " 2>&1 | tee -i {log:q}"
 
 
 rule write_table:
@@ -87,12 +86,11 @@ rule write_table:
         runtime=15,
     params:
         settings=lambda wildcards: as_json(STUDY.artefact_settings(wildcards.table)),
-        summary=lambda wildcards: STUDY.sources(wildcards.table).summary,
-        tables=lambda wildcards: table_options(wildcards.table),
+        sources=lambda wildcards: sources_as_words(wildcards.table),
         stem=lambda wildcards: f"results/{wildcards.scale}/tables/{wildcards.table}",
         version=version("tables"),
     message:
         "Writing {wildcards.table}"
     shell:
-        "tgmm table {wildcards.table:q} --settings {params.settings:q} --summary {params.summary:q}"
-        " {params.tables:q} --out {params.stem:q} 2>&1 | tee -i {log:q}"
+        "tgmm table {wildcards.table:q} {params.sources:q} --settings {params.settings:q} --out {params.stem:q}"
+        " 2>&1 | tee -i {log:q}"

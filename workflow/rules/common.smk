@@ -130,14 +130,16 @@ def question_of(wildcard):
     return lambda wildcards: STUDY.question(wildcards[wildcard])
 
 
-def table_options(artefact):
-    """The options that name the further tables of an artefact."""
-    return [word for name, path in STUDY.sources(artefact).tables.items() for word in ("--table", f"{name}={path}")]
+def sources_as_words(artefact):
+    """What an artefact is drawn from, as arguments: scores or the measurement in their place, and further tables."""
+    sources = STUDY.sources(artefact)
+    words = [*sources.scores, *(("--summary", sources.measurement) if sources.measurement else ())]
+    return words + [word for name, path in sources.tables.items() for word in ("--table", f"{name}={path}")]
 
 
 def score_files(taskset, methods):
     """Score files of some methods on a task set."""
-    return [f"{STUDY.results}/scores/{taskset}/{method}.parquet" for method in methods]
+    return [STUDY.score_file(taskset, method) for method in methods]
 
 
 def score_jobs(taskset):

@@ -1,6 +1,6 @@
-# Scores, and their summary. The methods that need no training share one job a task set, the networks another: points
-# are drawn once for all of them.
-SCORE_FILES = [f"{STUDY.results}/scores/{taskset}/{method}.parquet" for taskset, method in STUDY.scores]
+# Scores, and their summary. The methods that need no training share one job a task set, and those that run the same
+# network another: points are drawn once for all of them, and none waits for a network that it does not run.
+SCORE_FILES = [STUDY.score_file(taskset, method) for taskset, method in STUDY.scores]
 SUMMARY = STUDY.summary
 HEADLINE = f"{STUDY.results}/summary.json"
 SCORES = [*SCORE_FILES, SUMMARY, HEADLINE]
@@ -21,7 +21,7 @@ for taskset in STUDY.tasksets:
                 f"score_{group}_on_{taskset}".replace("-", "_")
             input:
                 tasks=f"{STUDY.results}/tasks/{taskset}.safetensors",
-                models=model_files(taskset, methods) if group.startswith("networks") else [],
+                models=model_files(taskset, methods),
             output:
                 scores=score_files(taskset, methods),
             log:

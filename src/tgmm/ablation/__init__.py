@@ -29,17 +29,23 @@ COMPARED = (
 
 
 def merge_parts(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    """The parts of the ablation, one a dimension and seed, as one table in the order of d and seed.
+    """The parts of the ablation, one a dimension, seed and change, as one table in the order of d and seed.
+
+    EM from many starts is measured beside the baseline, and told beside every change of the same d and seed.
 
     Raises
     ------
-    UserError : if a dimension and seed come twice.
+    UserError : if a change of a dimension and seed comes twice.
     """
-    keys = pd.concat([part[["d", "seed"]].drop_duplicates() for part in parts])
+    part, change = ["d", "seed"], ["d", "seed", "change"]
+    keys = pd.concat([table[change].drop_duplicates() for table in parts])
     if keys.duplicated().any():
         twice = keys[keys.duplicated()].iloc[0]
-        raise UserError(f"the ablation of d = {twice['d']}, seed {twice['seed']} is given twice")
-    return pd.concat(parts, ignore_index=True).sort_values(["d", "seed"], kind="stable", ignore_index=True)
+        raise UserError(f"the ablation of d = {twice['d']}, seed {twice['seed']}: '{twice['change']}' is given twice")
+    table = pd.concat(parts, ignore_index=True).sort_values(part, kind="stable", ignore_index=True)
+    last = ~table.duplicated(change, keep="last")
+    measured = table.groupby(part)[RESTARTS].transform("max")
+    return table.assign(**{RESTARTS: measured.where(last)})
 
 
 def final_rows(study: pd.DataFrame) -> pd.DataFrame:

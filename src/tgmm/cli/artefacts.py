@@ -25,7 +25,10 @@ from tgmm.files import read_made_json
 from tgmm.tables.render import write_number, write_percent
 
 StemOption = Annotated[Path, typer.Option(help="Path of the files to write, without suffix.")]
-SummaryOption = Annotated[Path, typer.Option(help="The summary that `tgmm aggregate` wrote.")]
+ScoresArgument = Annotated[list[Path] | None, typer.Argument(help="The scores that are shown, .parquet.")]
+SummaryOption = Annotated[
+    Path | None, typer.Option(help="In place of scores: what `tgmm aggregate`, `theory measure` or `probe` wrote.")
+]
 
 
 def aggregate(
@@ -49,8 +52,9 @@ def aggregate(
 
 def figure(
     name: Annotated[str, typer.Argument(help="The figure's id in config.yaml, such as fig-effectiveness.")],
-    summary: SummaryOption,
     out: StemOption,
+    scores: ScoresArgument = None,
+    summary: SummaryOption = None,
     table: Annotated[list[str] | None, typer.Option(help="NAME=FILE, a further table that it is drawn from.")] = None,
     settings: SettingsOption = None,
     config: ConfigOption = Path("config.yaml"),
@@ -60,8 +64,14 @@ def figure(
     from tgmm.artefacts import draw_figure
 
     values = resolve_settings(settings, config, scale, lambda study: study.artefact_settings(name))
-    paths = draw_figure(values | {"id": name}, summary, out, _named_files(table or []))
+    paths = draw_figure(values | {"id": name}, _shown(scores, summary), out, _named_files(table or []))
     print(f"{name} -> {', '.join(map(str, paths))}")
+
+
+def _shown(scores: list[Path] | None, summary: Path | None) -> list[Path] | Path:
+    if scores and summary:
+        raise UserError("give score files or --summary, not both")
+    return summary or scores or []
 
 
 def _named_files(given: list[str]) -> dict[str, Path]:
@@ -74,8 +84,9 @@ def _named_files(given: list[str]) -> dict[str, Path]:
 
 def table(
     name: Annotated[str, typer.Argument(help="The table's id in config.yaml, such as tab-effectiveness.")],
-    summary: SummaryOption,
     out: StemOption,
+    scores: ScoresArgument = None,
+    summary: SummaryOption = None,
     table: Annotated[list[str] | None, typer.Option(help="NAME=FILE, a further table that it is made from.")] = None,
     settings: SettingsOption = None,
     config: ConfigOption = Path("config.yaml"),
@@ -85,7 +96,7 @@ def table(
     from tgmm.artefacts import write_table
 
     values = resolve_settings(settings, config, scale, lambda study: study.artefact_settings(name))
-    paths = write_table(values | {"id": name}, summary, out, _named_files(table or []))
+    paths = write_table(values | {"id": name}, _shown(scores, summary), out, _named_files(table or []))
     print(f"{name} -> {', '.join(map(str, paths))}")
 
 

@@ -240,16 +240,19 @@ def run(
     d: DimensionOption,
     seed: Annotated[int, typer.Option(min=0, help="Seed, one of ablation.seeds.")],
     out: Annotated[Path, typer.Option(help="The table to write, .csv.")],
+    change: Annotated[str | None, typer.Option(help="One of ablation.changes; all if none is named.")] = None,
     work: WorkOption = Path("work"),
     device: DeviceOption = "auto",
     settings: SettingsOption = None,
     config: ConfigOption = Path("config.yaml"),
     scale: ScaleOption = None,
 ) -> None:
-    """Train every change with one seed, or go on from the last state; Ctrl-C and SIGTERM save a state first."""
-    values = resolve_settings(settings, config, scale, lambda study: study.ablation_settings(d, seed))
+    """Train changes with one seed, or go on from the last state; Ctrl-C and SIGTERM save a state first."""
+    values = resolve_settings(settings, config, scale, lambda study: study.ablation_settings(d, seed, change))
     check_outputs(out)
     refuse_other({key: values.get(key) for key in ("d", "seed")}, {"d": d, "seed": seed})
+    if change is not None:
+        refuse_other([entry.get("change") for entry in values.get("changes", ())], [change])
     name = f"ablation, d = {d}, seed {seed}"
     with leased(device) as torch_device:
         from tgmm.ablation.run import run_ablation
@@ -259,7 +262,7 @@ def run(
         print(f"{name}: stopped by {signal.Signals(part.signal).name}; the same command resumes", file=sys.stderr)
         sys.exit(128 + part.signal)
     write_table(out, part.rows, digits=8)
-    print(f"{name}: {part.rows['change'].nunique()} changes -> {out}")
+    print(f"{name}: {', '.join(part.rows['change'].unique())} -> {out}")
 
 
 @ablation.command()
@@ -267,7 +270,7 @@ def merge(
     files: Annotated[list[Path], typer.Argument(help="Tables that `tgmm ablation run` wrote.")],
     out: Annotated[Path, typer.Option(help="The table to write, .csv: all dimensions and seeds.")],
 ) -> None:
-    """Join the parts of the study, one a dimension and seed; figures and tables read what this writes."""
+    """Join the parts of the study; figures and tables read what this writes."""
     from tgmm.ablation import COLUMNS, final_rows, merge_parts
     from tgmm.aggregate import read_table
 

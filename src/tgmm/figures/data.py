@@ -12,6 +12,7 @@ import textwrap
 import numpy as np
 import pandas as pd
 
+from tgmm.aggregate import not_applicable
 from tgmm.columns import SUMMARY_COLUMNS
 from tgmm.errors import UserError, refuse_unknown
 from tgmm.figures.style import HorizontalAxis, method_style, shift_axis, shift_text
@@ -45,7 +46,7 @@ def select_summary(summary: pd.DataFrame, settings: dict, free: tuple[str, ...] 
     Returns
     -------
     DataFrame with ``status`` "ok", "failed" (every task of the cell failed) or "not run" (no scores, as for a family
-    that this scale does not train).
+    that this scale does not train, or a method that is not applicable in the cell).
 
     Raises
     ------
@@ -137,7 +138,8 @@ def _refuse_repeats(rows: pd.DataFrame) -> None:
 
 
 def _statuses(selection: pd.DataFrame) -> np.ndarray:
-    missing, failed = selection["n_tasks"].isna(), selection["n_failed"] == selection["n_tasks"]
+    failed = selection["n_failed"] == selection["n_tasks"]
+    missing = selection["n_tasks"].isna() | not_applicable(selection)
     return np.select([missing, failed], [GAP, FAILED], OK).astype(object)
 
 

@@ -67,8 +67,8 @@ def _write_count(value: float) -> str:
 CURVES_HEIGHT = 1.9
 
 
-@reads(summary=("seed",), tables=HISTORY_COLUMNS)
-def draw_training_curves(summary: pd.DataFrame, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
+@reads(summary=(), tables=HISTORY_COLUMNS)
+def draw_training_curves(summary: None, settings: dict, tables: dict[str, pd.DataFrame]) -> Figure:
     """Draw validation ℓ2-error against tasks seen on logarithmic axes, a panel for each d, a line for each recipe."""
     panels: dict[int, dict[str, pd.DataFrame]] = {}
     for family in settings["families"]:
@@ -76,7 +76,7 @@ def draw_training_curves(summary: pd.DataFrame, settings: dict, tables: dict[str
         panels.setdefault(parts["d"], {})[parts["recipe"]] = _validated(tables, family)
     recipes = list(dict.fromkeys(recipe for curves in panels.values() for recipe in curves))
     learning = any(still_learning(rows) for curves in panels.values() for rows in curves.values())
-    lines = fill(_curves_footer(summary, settings, learning))
+    lines = fill(_curves_footer(settings, learning))
     legend = _curves_legend([*(f"tgmm-{recipe}" for recipe in recipes), ORACLE], learning)
     columns = len(panels) if len(panels) <= 4 else 3
     layout = grid_layout(len(panels), columns, CURVES_HEIGHT, legend_rows=legend.rows, footer_rows=len(lines))
@@ -122,11 +122,10 @@ def _open_end(look: MethodStyle) -> dict:
     return {"linestyle": "", "marker": look.marker, "markersize": look.size, "color": look.color, "zorder": 4, **OPEN}
 
 
-def _curves_footer(summary: pd.DataFrame, settings: dict, learning: bool) -> list[str]:
+def _curves_footer(settings: dict, learning: bool) -> list[str]:
     count = settings.get("validation_tasks")
-    seeds = ", ".join(str(seed) for seed in sorted(summary["seed"].unique()))
     tasks = f"{count} validation tasks for each K · " if count else ""
-    provenance = f"scale {settings['scale']} · {tasks}seed {seeds}"
+    provenance = f"scale {settings['scale']} · {tasks}seed {settings.get('seed', 0)}"
     return [*untrained_note(settings), *([LEARNING_NOTE] if learning else []), *_effort_notes(settings), provenance]
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from tgmm.columns import NOT_APPLICABLE
 from tgmm.mixture import Mixture, concatenate, rescaled
 from tgmm.tasks.sampler import sample_mixtures
 
@@ -59,11 +60,11 @@ Method = Callable[[TaskPoints], FitResult]
 
 
 def not_applicable(task: TaskPoints, reason: str) -> FitResult:
-    """No estimate for any of the tasks, each a failure with the reason."""
+    """No estimate for any of the tasks: figures and tables show a gap."""
     n_tasks, _, dimension = task.points.shape
     weights = torch.full((n_tasks, task.n_components), torch.nan, dtype=torch.float64)
     means = torch.full((n_tasks, task.n_components, dimension), torch.nan, dtype=torch.float64)
-    failures = dict.fromkeys(range(n_tasks), f"not applicable: {reason}")
+    failures = dict.fromkeys(range(n_tasks), f"{NOT_APPLICABLE}: {reason}")
     return FitResult(Mixture(weights, means), torch.zeros(n_tasks, dtype=torch.int64), failures)
 
 

@@ -155,7 +155,7 @@ def _mean(values: Mapping | None) -> str:
     if not values:
         return "–"
     mean, failed = values.get("l2_error_mean"), values.get("failure_share") or 0
-    text = "fails" if mean is None else write_number(mean)
+    text = ("fails" if failed else "–") if mean is None else write_number(mean)
     return f"{text} ({failed:.0%} fail)" if failed and mean is not None else text
 
 
@@ -235,12 +235,14 @@ def table(results: Results, shown: ShownArtefact) -> dict[str, Any]:
 
 
 def _source_links(results: Results, shown: ShownArtefact) -> dict[str, Path]:
-    """The rows behind an artefact: its sources, and for the summary the scores that it sums up."""
-    sources = [results.root / source for source in shown.sources]
-    scores = (
-        {"scores": results.folder / "scores"} if any(source.name == "summary.parquet" for source in sources) else {}
-    )
-    return {source.name: source for source in sources[:1]} | scores
+    """The rows behind an artefact: the folder of its scores, or the measurement or history that it is drawn from."""
+    first = [results.root / source for source in shown.sources[:1]]
+    return {"scores" if is_score(file) else file.name: file.parent if is_score(file) else file for file in first}
+
+
+def is_score(source: Path) -> bool:
+    """Whether a source of an artefact is a file of scores."""
+    return source.parent.parent.name == "scores"
 
 
 # --- cost and provenance --------------------------------------------------------------------------------------------
