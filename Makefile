@@ -108,4 +108,4 @@ lock: ## Pin the newest versions that pyproject.toml allows (torch keeps its own
 	| sed 's/+cpu//'; } > requirements.lock
 
 clean: ## Remove everything that a run made, at every scale; the environment stays
-	rm -rf results work logs benchmark_logs paper/build .snakemake .pytest_cache .ruff_cache .hypothesis
+	rm -rf results work logs benchmark_logs .snakemake .pytest_cache .ruff_cache .hypothesis

@@ -17,6 +17,18 @@ configfile: "config.yaml"
 STUDY = open_study(config)
 
 
+PROVENANCE = Path(STUDY.results) / "provenance.json.gz"
+take_up_records()
+
+
+onsuccess:
+    keep_records(PROVENANCE, of_scale)
+
+
+onerror:
+    keep_records(PROVENANCE, of_scale)
+
+
 report: "workflow/report/workflow.rst"
 
 

@@ -228,6 +228,11 @@ class Study:
         return f"{self.results}/scores/{taskset}/{method}.parquet"
 
     @property
+    def paper(self) -> str:
+        """The manuscript."""
+        return f"{self.results}/paper.pdf"
+
+    @property
     def ablation_table(self) -> str:
         return f"{self.results}/ablation/all.csv"
 

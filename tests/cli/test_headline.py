@@ -31,8 +31,7 @@ def study(tmp_path_factory) -> Path:
     for name in ("figures/fig-a.pdf", "figures/fig-b.pdf", "tables/tab-a.md"):
         (results / name).parent.mkdir(exist_ok=True)
         (results / name).touch()
-    (folder / "paper" / "build").mkdir(parents=True)
-    (folder / "paper" / "build" / "paper.pdf").touch()
+    (results / "paper.pdf").touch()
     return folder
 
 
@@ -97,8 +96,10 @@ def test_what_is_piped_is_plain_and_fits_eighty_columns(study):
     assert lines[0] == "effectiveness: l2-error, mean / median over K = 2, 3"
     assert "scale laptop · 16 tasks a cell · seed 2505" in lines
     assert lines[-3:] == [
-        "figures  2 in results/laptop/figures", "tables   1 in results/laptop/tables", "paper    paper/build/paper.pdf",
-    ]  # fmt: skip
+        "figures  2 in results/laptop/figures",
+        "tables   1 in results/laptop/tables",
+        "paper    results/laptop/paper.pdf",
+    ]
 
 
 def test_a_terminal_shows_bold_titles_unless_it_must_not(study):

@@ -56,6 +56,29 @@ def test_a_clone_with_pulled_results_has_nothing_to_do(versioned, tmp_path):
     assert not (copy.folder / "commands.txt").exists()
 
 
+def test_results_are_pulled_beside_those_of_another_scale(versioned, tmp_path):
+    """What has been run here first stays as it is, and both scales have nothing to do."""
+    copy = clone(versioned, tmp_path / "clone")
+    smoke = ("snakemake", "--cores", "2", "--config", "scale=smoke")
+    expect(copy, *smoke)
+    ran = (copy.folder / "commands.txt").read_text()
+    expect(copy, "dvc", "pull")
+    assert "Nothing to be done" in expect(copy, "snakemake", "-n")
+    assert "Nothing to be done" in expect(copy, *smoke, "-n")
+    assert (copy.folder / "commands.txt").read_text() == ran
+
+
+def test_a_checkout_takes_back_what_was_run_since(versioned, tmp_path):
+    copy = clone(versioned, tmp_path / "clone")
+    expect(copy, "dvc", "pull")
+    copy.replace("config.yaml", "metric: accuracy", "metric: mean_error")
+    expect(copy, "snakemake", "--cores", "2")
+    assert "Nothing to be done" in expect(copy, "snakemake", "-n")
+    expect(copy, "git", "checkout", "-q", "config.yaml")
+    expect(copy, "dvc", "checkout", "--force")
+    assert "Nothing to be done" in expect(copy, "snakemake", "-n")
+
+
 def test_one_edit_reruns_its_dependents_in_both(versioned, tmp_path):
     copy = clone(versioned, tmp_path / "clone")
     expect(copy, "dvc", "pull")

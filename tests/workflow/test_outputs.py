@@ -79,7 +79,7 @@ def test_figures_tables_and_paper_are_what_they_say(study, results):
     for name in study.names("tab-"):
         for ending in ("csv", "md", "tex"):
             assert (results / f"tables/{name}.{ending}").stat().st_size > 100
-    paper = FOLDER / "paper/build" / ("paper.pdf" if SCALE == "laptop" else f"paper-{SCALE}.pdf")
+    paper = FOLDER / "results" / SCALE / "paper.pdf"
     assert paper.read_bytes().startswith(b"%PDF")
 
 

@@ -67,7 +67,7 @@ def test_a_run_makes_everything_and_a_second_has_nothing_to_do(finished):
     study = load_study(ROOT / "config.yaml")
     for name in study.names("fig-"):
         assert (finished.folder / f"results/laptop/figures/{name}.png").is_file()
-    assert (finished.folder / "paper/build/paper.pdf").is_file()
+    assert (finished.folder / "results/laptop/paper.pdf").is_file()
     assert "Nothing to be done" in finished.snakemake("-n").stdout
 
 

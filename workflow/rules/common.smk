@@ -14,6 +14,7 @@ from tgmm.config import read_yaml
 from tgmm.devices import count_cores, settle_threads, training_gpus
 from tgmm.errors import UserError
 from tgmm.files import guard_workdir
+from tgmm.provenance import keep_records, restore_records
 from tgmm.study import MODEL_FILES, REVIEWERS, study_from_config
 from tgmm.train.settings import TrainingSettings
 from tgmm.versions import version
@@ -43,6 +44,20 @@ def open_study(config):
         return study_from_config(config, workflow.basedir)
     except UserError as error:
         refuse(f"config.yaml: {error}")
+
+
+def of_scale(path):
+    """Whether a file is one of this scale's."""
+    return path.startswith(f"{STUDY.results}/")
+
+
+def take_up_records():
+    """Before the first job: how pulled files were made, which Snakemake does not know yet."""
+    if workflow.is_main_process:
+        try:
+            restore_records(PROVENANCE, of_scale)
+        except UserError as error:
+            refuse(error)
 
 
 def in_slurm_job():

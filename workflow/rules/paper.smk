@@ -1,5 +1,5 @@
 # The manuscript: its figures, tables and numbers are those of the results at the time of building.
-PAPER = f"paper/build/paper{'' if STUDY.scale == 'laptop' else '-' + STUDY.scale}.pdf"
+PAPER = STUDY.paper
 MANUSCRIPT = sorted(
     str(path)
     for path in Path("paper").rglob("*")

@@ -102,7 +102,7 @@ def table(
 
 def paper(
     scale: Annotated[str, typer.Option(help="The scale whose results the paper shows.")] = "laptop",
-    out: Annotated[Path, typer.Option(help="The PDF to write.")] = Path("paper/build/paper.pdf"),
+    out: Annotated[Path | None, typer.Option(help="The PDF to write; default: results/<scale>/paper.pdf.")] = None,
     root: Annotated[Path, typer.Option(help="The folder that holds paper/ and results/.")] = Path(),
     left_out: Annotated[list[str] | None, typer.Option(help="A figure that this scale lacks; repeatable.")] = None,
     absent: Annotated[list[str] | None, typer.Option(help="A family that is not trained; repeatable.")] = None,
@@ -110,6 +110,7 @@ def paper(
     """Set the manuscript; its figures, tables and numbers come from results/<scale>."""
     from tgmm.manuscript import build_paper
 
+    out = out or root / "results" / scale / "paper.pdf"
     print(f"paper ({scale}) -> {build_paper(scale, out, root=root, left_out=left_out or (), absent=absent or ())}")
 
 
@@ -288,8 +289,7 @@ def artefact_lines(root: Path, scale: str) -> list[str]:
     found = [("figures", results / "figures", "*.pdf"), ("tables", results / "tables", "*.md")]
     counts = [(label, folder, len(list(folder.glob(pattern)))) for label, folder, pattern in found]
     lines = [f"{label:8} {count} in {folder}" for label, folder, count in counts if count]
-    paper = root / "paper" / "build" / ("paper.pdf" if scale == "laptop" else f"paper-{scale}.pdf")
-    single = {"paper": paper, "page": results / "index.html"}
+    single = {"paper": results / "paper.pdf", "page": results / "index.html"}
     return lines + [f"{label:8} {path}" for label, path in single.items() if path.is_file()]
 
 
