@@ -17,16 +17,12 @@ configfile: "config.yaml"
 STUDY = open_study(config)
 
 
-PROVENANCE = Path(STUDY.results) / "provenance.json.gz"
-take_up_records()
-
-
 onsuccess:
-    keep_records(PROVENANCE, of_scale)
+    keep_records(STUDY.provenance, of_scale)
 
 
 onerror:
-    keep_records(PROVENANCE, of_scale)
+    keep_records(STUDY.provenance, of_scale)
 
 
 report: "workflow/report/workflow.rst"

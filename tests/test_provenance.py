@@ -96,16 +96,18 @@ def test_records_of_other_files_are_not_taken_up(run):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"", "damaged"),
+        (b"", "not valid JSON"),
+        (gzip.compress(b"{}" * 99)[:12] + b"\x07" * 9, "damaged"),
         (b"no gzip", "damaged"),
         (gzip.compress(b"{}")[:-4], "damaged"),
         (gzip.compress(b"\xff"), "damaged"),
         (gzip.compress(b"[1]"), "must hold a record for every path"),
         (gzip.compress(b'{"a": 1}'), "must hold a record for every path"),
-        (gzip.compress(b" " * (257 * 2**20)), "unpacks to more than 256 MB"),
+        (gzip.compress(b" " * 2**20), "unpacks to more than 0.5 MB"),
     ],
 )
-def test_what_holds_no_records_is_refused_in_one_line(tmp_path, content, complaint):
+def test_what_holds_no_records_is_refused_in_one_line(tmp_path, content, complaint, monkeypatch):
+    monkeypatch.setattr("tgmm.provenance.MOST_BYTES", 2**19)
     (tmp_path / FILE).parent.mkdir(parents=True)
     (tmp_path / FILE).write_bytes(content)
     with pytest.raises(UserError, match=complaint) as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,12 +74,10 @@ def read_records(path: Path) -> dict[str, dict[str, Any]]:
         with gzip.open(path) as unpacked:
             content = unpacked.read(MOST_BYTES + 1)
         text = content.decode("utf-8")
-    except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path}: damaged ({error}); `dvc checkout {path}` or the next whole run mends it") from error
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise UserError(f"{path}: damaged ({error}); remove it, and `dvc checkout` brings a released one") from error
     if len(content) > MOST_BYTES:
-        raise UserError(
-            f"{path}: unpacks to more than {MOST_BYTES // 2**20} MB, and cannot be what Snakemake remembers"
-        )
+        raise UserError(f"{path}: unpacks to more than {MOST_BYTES / 2**20:g} MB, which no run remembers")
     records = parse_json(text, path)
     if not (isinstance(records, dict) and all(isinstance(record, dict) for record in records.values())):
         raise UserError(f"{path}: must hold a record for every path")

@@ -228,6 +228,11 @@ class Study:
         return f"{self.results}/scores/{taskset}/{method}.parquet"
 
     @property
+    def provenance(self) -> Path:
+        """How the files of this scale were made."""
+        return Path(self.results) / "provenance.json.gz"
+
+    @property
     def paper(self) -> str:
         """The manuscript."""
         return f"{self.results}/paper.pdf"

@@ -55,7 +55,7 @@ def take_up_records():
     """Before the first job: how pulled files were made, which Snakemake does not know yet."""
     if workflow.is_main_process:
         try:
-            restore_records(PROVENANCE, of_scale)
+            restore_records(STUDY.provenance, of_scale)
         except UserError as error:
             refuse(error)
 

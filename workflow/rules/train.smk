@@ -6,6 +6,7 @@ TRAINING_GPUS = training_gpus(STUDY.config.device, ON_CLUSTER)
 TRAINING_DEVICE = STUDY.config.device if TRAINING_GPUS else "cpu"
 # A job that has asked a cluster for no GPU leaves those of its node to others.
 SCORING_DEVICE = "cpu" if ON_CLUSTER else STUDY.config.device
+take_up_records()
 refuse_half_pulled()
 refuse_days_of_training()
 
