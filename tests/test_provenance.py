@@ -93,20 +93,21 @@ def test_records_of_other_files_are_not_taken_up(run):
     assert not (run / RECORDS / _record_name("results/smoke/b.csv")).exists()
 
 
-@pytest.mark.parametrize(
-    ("content", "complaint"),
-    [
-        (b"", "not valid JSON"),
-        (gzip.compress(b"{}" * 99)[:12] + b"\x07" * 9, "damaged"),
-        (b"no gzip", "damaged"),
-        (gzip.compress(b"{}")[:-4], "damaged"),
-        (gzip.compress(b"\xff"), "damaged"),
-        (gzip.compress(b"[1]"), "must hold a record for every path"),
-        (gzip.compress(b'{"a": 1}'), "must hold a record for every path"),
-        (gzip.compress(b" " * 2**20), "unpacks to more than 0.5 MB"),
-    ],
-)
-def test_what_holds_no_records_is_refused_in_one_line(tmp_path, content, complaint, monkeypatch):
+WITHOUT_RECORDS = {
+    "empty": (b"", "not valid JSON"),
+    "cut": (gzip.compress(b"{}")[:-4], "damaged"),
+    "overwritten": (gzip.compress(b"{}" * 99)[:12] + b"\x07" * 9, "damaged"),
+    "no gzip": (b"no gzip", "damaged"),
+    "no text": (gzip.compress(b"\xff"), "damaged"),
+    "a list": (gzip.compress(b"[1]"), "must hold a record for every path"),
+    "a number": (gzip.compress(b'{"a": 1}'), "must hold a record for every path"),
+    "a bomb": (gzip.compress(b" " * 2**20), "unpacks to more than 0.5 MB"),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_RECORDS)
+def test_what_holds_no_records_is_refused_in_one_line(tmp_path, name, monkeypatch):
+    content, complaint = WITHOUT_RECORDS[name]
     monkeypatch.setattr("tgmm.provenance.MOST_BYTES", 2**19)
     (tmp_path / FILE).parent.mkdir(parents=True)
     (tmp_path / FILE).write_bytes(content)
