@@ -151,7 +151,7 @@ def marker_notes(groups: list[MetricPanels]) -> list[str]:
     if (rows["status"] == FAILED).any():
         notes.append(f"n/a ×: failed on every task ({failure_reasons(rows)})")
     if (rows["status"] == GAP).any():
-        notes.append("n/a, open marker: not trained or not run at this scale")
+        notes.append("n/a, open marker: not trained, not run at this scale, or not applicable")
     if (rows["status"] == UNDEFINED).any():
         notes.append("n/a –: no finite mean")
     if ((rows["n_failed"] > 0) & (rows["status"] == OK)).any():

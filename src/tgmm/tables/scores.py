@@ -129,7 +129,7 @@ def _score_notes(rows: pd.DataFrame) -> list[str]:
     if (rows["status"] == FAILED).any():
         notes.append(f"'fails': failed on every task ({failure_reasons(rows)}).")
     if (rows["status"] == GAP).any():
-        notes.append("'–': not trained or not run at this scale.")
+        notes.append("'–': not trained, not run at this scale, or not applicable.")
     if ((rows["status"] == OK) & rows["mean"].isna()).any():
         notes.append("'–' also where the metric is not defined.")
     return notes
@@ -201,7 +201,7 @@ def _full_notes(rows: pd.DataFrame, metrics: list[str]) -> list[str]:
     if (rows["status"] == FAILED).any():
         notes.append(f"'fails': failed on every task ({failure_reasons(rows)}).")
     if (rows["status"] == GAP).any() or rows["mean"].isna().any():
-        notes.append("'–': not trained or not run at this scale, or not defined.")
+        notes.append("'–': not trained, not run at this scale, not applicable, or not defined.")
     return notes
 
 
