@@ -145,6 +145,7 @@ def history(family: str, rows: int = 200) -> pd.DataFrame:
     slow *= 1 + 0.05 * np.log(parameters / 2e5) * bool(shares)
     error = 17.0 * (1 + step / 15.0) ** -slow * np.exp(0.05 * rng.standard_normal(rows))
     table = pd.DataFrame({"step": step, "tasks": step * 32, "seconds": step * 0.14, "learning_rate": 1e-3})
+    table["processor_seconds"] = step * 0.13
     table["mean_loss"], table["weight_loss"], table["loss"] = error, 1.2, error + 1.2
     table = table.assign(flops=table.tasks * 600.0 * parameters, parameters=parameters, width=width, blocks=blocks)
     validated = np.arange(1, rows + 1) % 10 == 0

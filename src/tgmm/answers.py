@@ -13,6 +13,8 @@ import pandas as pd
 from tgmm.aggregate import read_scores, summarise
 from tgmm.figures.frontier import costs, frontier
 from tgmm.figures.style import method_style
+from tgmm.tables.depth import BLOCKS, STEPS, TRAINED
+from tgmm.tables.payoff import PAYS, SLOWER, WORSE
 from tgmm.tables.render import write_number
 
 SHOWN = {"d": 8, "K": 5}  # the cell that sentences speak of where one has to do
@@ -107,11 +109,48 @@ def rivals(table: pd.DataFrame, results: Path) -> str:
     return f"No other method has both less ℓ2-error and less time a task, at K = {SHOWN['K']}, than {'; '.join(parts)}."
 
 
+def payoff(table: pd.DataFrame, results: Path) -> str:
+    """After how many tasks training has paid for itself."""
+    parts = []
+    for d in sorted(table["d"].unique()):
+        told = []
+        for row in table[table["d"] == d].itertuples():
+            words = {PAYS: f"after {row.tasks_until_paid:,.0f} tasks", WORSE: "never (larger error)",
+                     SLOWER: "never (slower)"}  # fmt: skip
+            told.append(f"{name_of(row.method)} {words.get(row.outcome, 'undecided (errors too close)')}")
+        parts.append(f"d = {d}: {', '.join(told)}")
+    return (
+        f"Against {name_of(table['rival'].iloc[0])}, at an error that is no larger and with this scale's budgets of "
+        f"training: {'; '.join(parts)}."
+    )
+
+
+def depth(table: pd.DataFrame, results: Path) -> str:
+    """What a block is worth in EM steps."""
+    errors = table.set_index(["approach", "depth"])
+    blocks = table[table["approach"] == BLOCKS]
+    first, last = blocks["depth"].min(), blocks["depth"].max()
+    own, em = errors.loc[(BLOCKS, last)], errors.loc[(STEPS, last)]
+    trained = table[table["approach"] == TRAINED].sort_values("depth")
+    others = ", ".join(f"{write_number(row.mean)} with {row.depth}" for row in trained.itertuples())
+    lesson = ""
+    if own["mean"] < em["mean"] and own["median"] > em["median"]:
+        lesson = ": blocks leave the bad starts that EM stays in, and EM polishes the good ones"
+    return (
+        f"From the estimate after block {first} on, {last - first} more blocks take the mean error at d = {own['d']:.0f} "
+        f"to {write_number(own['mean'])} and {last - first} EM steps to {write_number(em['mean'])}; medians, "
+        f"{write_number(own['median'])} and {write_number(em['median'])}{lesson}."
+        + (f" Networks that were trained for one short budget end at {others} blocks." if others else "")
+    )
+
+
 QUESTIONS: dict[str, tuple[str, Callable[[pd.DataFrame, Path], str]]] = {
     "How far is all this from the statistical floor?": ("tab-floor", floor),
     "How does the error fall with the number of points?": ("tab-sample-complexity", complexity),
     "What happens when components are close?": ("tab-separation", separation),
     "Do other estimators do as well?": ("tab-rivals", rivals),
+    "When has training paid for itself?": ("tab-payoff", payoff),
+    "Is depth what iterations are?": ("tab-depth", depth),
 }
 
 

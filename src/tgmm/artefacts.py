@@ -360,6 +360,31 @@ class FloorTable(OfOneMetric):
         return "fisher"
 
 
+class PayoffTable(OfOneMetric):
+    """What training took, and after how many tasks it has paid for itself."""
+
+    module: ClassVar[str] = "tgmm.tables.payoff"
+    kind: Literal["payoff-table"]
+    prefix: ClassVar[str] = TABLE
+
+    def sources(self, study: Study) -> Sources:
+        families = dict.fromkeys(study.family_of(method, file) for file, method in self.scores(study))
+        return Sources(super().sources(study).scores, tables=study.histories(filter(None, families)))
+
+
+class DepthTable(Probes):
+    """The error after each block of a network beside EM steps and beside networks of other depths."""
+
+    module: ClassVar[str] = "tgmm.tables.depth"
+    kind: Literal["depth-table"]
+    prefix: ClassVar[str] = TABLE
+    families: Annotated[Names, Field(max_length=1)] = Field(description="The family whose blocks are looked at.")
+    of_other_depth: Names = Field((), description="Families that differ in their number of blocks alone.")
+
+    def sources(self, study: Study) -> Sources:
+        return Sources(measurement=study.probe_table(self.families[0]), tables=study.histories(self.of_other_depth))
+
+
 class Ablation(ArtefactSettings):
     """What one change of a recipe does, as a figure."""
 
@@ -383,7 +408,7 @@ KINDS = (
     MetricAgainstDimension, MetricAgainstPoints, MetricAgainstShift, MetricGrid, ShiftPanels, Evaluator, BackboneScale,
     TrainingCurves, Probes, ProbePicture, TheoremEM, TheoremPower, TheoremSizes, SortedFloor, ScoreTable, FullTable,
     ClaimsTable, Ablation, AblationTable, ErrorAgainstSeconds, SlopeTable,
-    FloorTable,
+    FloorTable, PayoffTable, DepthTable,
 )  # fmt: skip
 AnyArtefact = Annotated[Union[KINDS], Field(discriminator="kind")]  # noqa: UP007
 

@@ -576,8 +576,9 @@ def _check_artefact(study: Study, name: str, artefact: Any) -> None:
     key, config = f"artefacts.{name}", study.config
     if not name.startswith(artefact.prefix):
         raise UserError(f"'{key}': the name of a {artefact.kind} must begin with '{artefact.prefix}'")
-    for family in getattr(artefact, "families", ()):
-        refuse_unknown(f"family in '{key}.families':", family, study.planned)
+    for field in ("families", "of_other_depth"):
+        for family in getattr(artefact, field, ()):
+            refuse_unknown(f"family in '{key}.{field}':", family, study.planned)
     for family, picture in artefact.probed().items():
         kind = config.recipes[study.planned[family].recipe].network
         if kind != PROBED or (picture and study.planned[family].d != PICTURED):
