@@ -230,6 +230,20 @@ def run_probes() -> Numbers:
     return {"table": frame_digest(table), "picture": frame_digest(picture_table(tests, table, asked))}
 
 
+def run_real_data() -> Numbers:
+    """Two small data sets, once."""
+    from tgmm import real_data
+
+    faithful = Path(__file__).parents[1] / "examples/data/faithful.csv"
+    every = real_data.SETS
+    try:
+        real_data.SETS = {name: every[name] for name in ("iris", "old-faithful")}
+        rows, picture = real_data.measure_real_data(faithful, 1, 5, report=lambda line: None)
+    finally:
+        real_data.SETS = every
+    return {"rows": frame_digest(rows, without=["seconds"]), "picture": frame_digest(picture)}
+
+
 def run_ablation_part() -> Numbers:
     """One part of an ablation of two changes, and their comparison."""
     from tgmm.ablation import compare, merge_parts
@@ -341,6 +355,7 @@ RUNS: dict[str, Callable[[], Numbers]] = {
     "summary": run_summary,
     **{f"theory:{what}": lambda what=what: run_theory(what) for what in MEASUREMENTS},
     "probes": run_probes,
+    "real-data": run_real_data,
     "ablation": run_ablation_part,
     "figures": run_figures,
     "tables": run_tables,

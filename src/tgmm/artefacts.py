@@ -385,6 +385,31 @@ class DepthTable(Probes):
         return Sources(measurement=study.probe_table(self.families[0]), tables=study.histories(self.of_other_depth))
 
 
+class OfRealData(ArtefactSettings):
+    """Fits of well-known data sets."""
+
+    def sources(self, study: Study) -> Sources:
+        return Sources(measurement=study.real_data_table)
+
+
+class RealDataTable(OfRealData):
+    """Well-known data sets, fitted by the pretrained network and by scikit-learn's mixtures."""
+
+    module: ClassVar[str] = "tgmm.tables.real_data"
+    kind: Literal["real-data-table"]
+    prefix: ClassVar[str] = TABLE
+
+
+class RealDataFits(OfRealData):
+    """Pictures of well-known data sets with their fits."""
+
+    module: ClassVar[str] = "tgmm.figures.real_data"
+    kind: Literal["real-data-fits"]
+
+    def sources(self, study: Study) -> Sources:
+        return Sources(measurement=study.real_data_table, tables={"picture": study.real_data_picture})
+
+
 class Ablation(ArtefactSettings):
     """What one change of a recipe does, as a figure."""
 
@@ -408,7 +433,7 @@ KINDS = (
     MetricAgainstDimension, MetricAgainstPoints, MetricAgainstShift, MetricGrid, ShiftPanels, Evaluator, BackboneScale,
     TrainingCurves, Probes, ProbePicture, TheoremEM, TheoremPower, TheoremSizes, SortedFloor, ScoreTable, FullTable,
     ClaimsTable, Ablation, AblationTable, ErrorAgainstSeconds, SlopeTable,
-    FloorTable, PayoffTable, DepthTable,
+    FloorTable, PayoffTable, DepthTable, RealDataTable, RealDataFits,
 )  # fmt: skip
 AnyArtefact = Annotated[Union[KINDS], Field(discriminator="kind")]  # noqa: UP007
 

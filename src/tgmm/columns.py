@@ -33,7 +33,7 @@ PICTURE_COLUMNS = (
     "x", "y", "responsibility", "attention",
 )  # fmt: skip
 # What columns of tables hold; all others hold numbers or truth values.
-TEXTS = {
+TEXTS = {"data",
     "scale", "taskset", "covariance", "shift", "method", "family", "recipe", "metric", "failure_reason", "quantity",
     "variant", "reference", "part", "change", "measure", "mixtures", "approach", "heads_claimed",
 }  # fmt: skip

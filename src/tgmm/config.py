@@ -154,6 +154,12 @@ class Theory(Settings):
     )
 
 
+class RealData(Settings):
+    """Fits of well-known data sets."""
+
+    repeats: Count = Field(8, description="Fits and cross-validations of every method, each with a seed of its own.")
+
+
 class Question(Settings):
     """A question of the study, under which the page and the report show artefacts."""
 
@@ -206,6 +212,9 @@ class Config(Settings):
     )
     networks: Networks = Field(Networks(), description="The size of each kind of network.", json_schema_extra=OF_SCALE)
     training: dict[Name, Budget] = Field({}, description="The budget of each recipe.", json_schema_extra=OF_SCALE)
+    real_data: RealData = Field(
+        RealData(), description="Fits of well-known data sets, for the reviewers.", json_schema_extra=OF_SCALE
+    )
     theory: Theory = Field(Theory(), description="Grids of the theorems' measurements.", json_schema_extra=OF_SCALE)
 
 

@@ -241,6 +241,14 @@ class Study:
     def ablation_table(self) -> str:
         return f"{self.results}/ablation/all.csv"
 
+    @property
+    def real_data_table(self) -> str:
+        return f"{self.results}/tables/real-data.csv"
+
+    @property
+    def real_data_picture(self) -> str:
+        return f"{self.results}/figures/real-data.csv"
+
     def theory_table(self, measurement: str) -> str:
         return f"{self.results}/theory/{measurement}.csv"
 

@@ -34,6 +34,7 @@ VERSIONS: dict[str, int] = {
     "theory:sorted-floor": 1,
     "theory:fisher": 1,
     "probes": 1,
+    "real-data": 1,  # fits of well-known data sets
     "ablation": 1,
     "figures": 2,
     "tables": 3,

@@ -10,7 +10,18 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ["Snakefile", "config.yaml", "dvc.yaml", ".dvcignore", ".gitignore", "workflow", "profiles", "src", "paper"]
+PARTS = [
+    "Snakefile",
+    "config.yaml",
+    "dvc.yaml",
+    ".dvcignore",
+    ".gitignore",
+    "workflow",
+    "profiles",
+    "src",
+    "paper",
+    "examples",
+]
 IGNORED = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
 STAND_IN = """#!/usr/bin/env bash
 set -e

@@ -51,7 +51,7 @@ def register_commands() -> None:
             artefacts.aggregate,
         ),
         "Artefacts": (artefacts.figure, artefacts.table, artefacts.paper, artefacts.page),
-        "What there is": (artefacts.headline, status.status, look.compare, look.answers),
+        "What there is": (artefacts.headline, status.status, look.compare, look.answers, look.real_data),
         "Data of your own": (
             fit.fit,
             fit.predict,

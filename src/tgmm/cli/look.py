@@ -53,6 +53,27 @@ def compare(
             print(f"{count} numbers are in {folder} alone")
 
 
+def real_data(
+    faithful: Annotated[Path, typer.Argument(help="Old Faithful: columns 'eruptions' and 'waiting', .csv.")],
+    out: Annotated[Path, typer.Option(help="The measurements to write, .csv.")],
+    picture: Annotated[Path, typer.Option(help="Points and ellipses of a fit of each data set to write, .csv.")],
+    repeats: Annotated[int, typer.Option(min=1, help="Fits and cross-validations of every method.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Of the first repeat.")] = 2505,
+) -> None:
+    """Fit well-known data sets by the network and by scikit-learn's mixtures."""
+    from tgmm.cli.common import write_table
+    from tgmm.files import check_outputs
+    from tgmm.methods.base import one_thread
+    from tgmm.real_data import measure_real_data
+
+    check_outputs(out, picture)
+    with one_thread():
+        rows, pictures = measure_real_data(faithful, repeats, seed, lambda line: print(line, flush=True))
+    write_table(out, rows, digits=6)
+    write_table(picture, pictures, digits=6)
+    print(f"{rows['data'].nunique()} data sets -> {out}, {picture}")
+
+
 def answers(
     scale: Annotated[str, typer.Option(help="The scale whose results are asked.")] = "laptop",
     root: Annotated[Path, typer.Option(help="The folder that holds results/.")] = Path(),

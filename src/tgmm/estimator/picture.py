@@ -47,7 +47,8 @@ def draw_fit(path: Path, model: TransformerGaussianMixture, X: np.ndarray, colum
     plt.close(figure)
 
 
-def _style(k: int) -> tuple[str, str]:
+def component_style(k: int) -> tuple[str, str]:
+    """Colour and marker of a component; both repeat only after 64."""
     return COLOURS[k % len(COLOURS)], MARKERS[(k + k // len(COLOURS)) % len(MARKERS)]
 
 
@@ -62,7 +63,7 @@ def _draw_pairs(axes: np.ndarray, model, X: np.ndarray, labels: np.ndarray, colu
                 continue
             i, j = column, row + 1
             for k in range(model.n_components_):
-                colour, marker = _style(k)
+                colour, marker = component_style(k)
                 marker = marker if n <= 5 else "o"  # shapes are lost on small points
                 own = X[labels == k]
                 ax.scatter(own[:, i], own[:, j], size, colour, marker=marker, alpha=0.45, linewidths=0, rasterized=True)
@@ -73,7 +74,7 @@ def _draw_pairs(axes: np.ndarray, model, X: np.ndarray, labels: np.ndarray, colu
 
 
 def _draw_ellipses(ax, model, k: int, i: int, j: int, named: bool) -> None:
-    colour, _ = _style(k)
+    colour, _ = component_style(k)
     covariance, mean = covariance_of(model, k)[np.ix_([i, j], [i, j])], model.means_[k, [i, j]]
     values, axes = np.linalg.eigh(covariance)
     angle = np.degrees(np.arctan2(axes[1, 1], axes[0, 1]))
@@ -126,7 +127,7 @@ def _draw_column(ax, model, x: np.ndarray, labels: np.ndarray, name: str) -> Non
     for k, weight in enumerate(model.weights_):
         variance = covariance_of(model, k)[0, 0]
         density = weight * np.exp(-0.5 * (grid - model.means_[k, 0]) ** 2 / variance) / np.sqrt(2 * np.pi * variance)
-        ax.plot(grid, density, color=_style(k)[0], linewidth=1.5)
+        ax.plot(grid, density, color=component_style(k)[0], linewidth=1.5)
         total += density
     ax.plot(grid, total, color="0.2", linewidth=1, linestyle="--")
     ax.set_xlabel(name)
@@ -136,7 +137,7 @@ def _draw_column(ax, model, x: np.ndarray, labels: np.ndarray, name: str) -> Non
 def _draw_legend(part, axes: np.ndarray, model) -> None:
     handles = []
     for k, weight in enumerate(model.weights_):
-        colour, marker = _style(k)
+        colour, marker = component_style(k)
         name = f"{k}: {100 * weight:.1f} %"
         handles.append(plt.Line2D([], [], color=colour, marker=marker, linestyle="", label=name))
     style = {"title": "component: weight", "fontsize": 8, "title_fontsize": 8, "frameon": False}
@@ -151,7 +152,7 @@ def _draw_criterion(ax, model) -> None:
     values = model.criterion_values_
     for k, shape in enumerate(dict.fromkeys(shape for _, shape in values)):
         points = sorted((K, value) for (K, other), value in values.items() if other == shape)
-        colour, marker = _style(k)
+        colour, marker = component_style(k)
         ax.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, label=shape)
     chosen = (model.n_components_, model.covariance_type_)
     ax.plot(chosen[0], values[chosen], "o", markersize=12, fillstyle="none", color="black")
