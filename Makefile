@@ -43,7 +43,7 @@ smoke: setup ## The whole pipeline at toy size, in a few minutes
 test: setup ## Run the tests
 	OMP_NUM_THREADS=1 python -m pytest -n $(JOBS) -m "not slow and not gpu"
 
-test-all: setup ## Run the tests, those that take minutes included
+test-all: setup ## Run the tests, those that take long included
 	OMP_NUM_THREADS=1 TGMM_EXAMPLES=20 python -m pytest -n $(JOBS)
 
 test-oldest: check-python ## Test in .venv-oldest with the oldest versions allowed (needs uv); RESOLUTION=highest: the newest

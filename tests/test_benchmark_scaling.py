@@ -35,6 +35,7 @@ def test_every_job_of_the_paper_waits_for_jobs_that_there_are():
     assert all(job.hours > 0 for job in jobs.values())
 
 
+@pytest.mark.slow
 def test_the_page_shows_the_plan():
     command = [sys.executable, "benchmarks/scaling_plan.py", "plan"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from tgmm.errors import UserError
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
 TOY = ["--width", "8", "--blocks", "2", "--heads", "2", "--batch", "4", "--points", "16", "--d", "2", "--threads", "1"]
 NUMBER = r"([\d.]+)"

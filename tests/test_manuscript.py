@@ -156,6 +156,7 @@ def test_numbers_of_the_text_are_those_of_the_results(root, paper):
     assert "References" in text
 
 
+@pytest.mark.slow
 def test_comparisons_follow_the_numbers(root, paper, tmp_path):
     """With the two methods' numbers exchanged, the sentence says the opposite."""
     other = changed_study(root, tmp_path)
@@ -278,6 +279,7 @@ def test_verdicts_follow_the_results(root, tmp_path):
     assert counted(pd.read_csv(root / "results/smoke/tables/tab-claims.csv", keep_default_na=False)) not in text
 
 
+@pytest.mark.slow
 def test_a_claim_that_another_recipe_reproduces_is_named(root, tmp_path):
     study = changed_study(root, tmp_path)
     path = study / "results/smoke/tables/tab-claims.csv"
@@ -288,6 +290,7 @@ def test_a_claim_that_another_recipe_reproduces_is_named(root, tmp_path):
     assert re.search(r"With another recipe 1 more are reproduced: near zero at \S+ = 2\.", text)
 
 
+@pytest.mark.slow
 def test_dependence_on_the_evaluator_and_on_the_single_start_is_read_from_the_claims(root, tmp_path):
     study = changed_study(root, tmp_path)
     path = study / "results/smoke/tables/tab-claims.csv"

@@ -25,6 +25,7 @@ def test_every_row_is_a_promise_with_tests_or_a_limit():
     assert len(PROMISES) >= 20
 
 
+@pytest.mark.slow
 def test_the_tests_of_every_promise_are_there_and_counted():
     day = COUNTED.search(PAGE).group().split()[-1]
     assert with_counts(PAGE, day) == PAGE, "`make trust` counts again"

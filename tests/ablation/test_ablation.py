@@ -125,6 +125,7 @@ def test_finished_changes_are_not_trained_again(rows, work, monkeypatch):
     pd.testing.assert_frame_equal(again, rows[rows.change != "wild"], check_dtype=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_command_with_its_code_and_without_an_output(tmp_path, number, code):
     out = tmp_path / "d2-s1.csv"

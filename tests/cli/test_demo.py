@@ -45,6 +45,7 @@ def test_moments_of_hard_assignments_are_those_of_the_groups():
         np.testing.assert_allclose(mixture.standard_deviations[0, k], group.std(0, correction=0))
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_picture_and_an_animation(tmp_path):
     result = CliRunner().invoke(app, ["demo", "--k", "2", "--points", "60", "--out", str(tmp_path)])
     assert result.exit_code == 0, result.output

@@ -38,6 +38,7 @@ def files(summary_path, tmp_path_factory):
     return [path.read_bytes() for path in draw_figure(SETTINGS, summary_path, stem)]
 
 
+@pytest.mark.slow
 def test_same_input_gives_the_same_bytes(files, summary_path, tmp_path):
     """Drawn here, and from shuffled rows in a process with another hash seed and another date."""
     shuffled = pd.read_parquet(summary_path).sample(frac=1, random_state=0)

@@ -204,6 +204,7 @@ for mode in (True, False):
 """
 
 
+@pytest.mark.slow
 def test_transformers_is_imported_late_quietly_and_offline():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

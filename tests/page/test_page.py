@@ -140,6 +140,7 @@ def test_damaged_results_are_refused_by_name(tmp_path, name, message):
     assert not (tmp_path / "index.html").exists()
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_page(tmp_path):
     settings = write_results(tmp_path)
     pages = []

@@ -101,6 +101,7 @@ def command(tmp_path) -> Iterator:
 ENDLESS = settings(tasks=10**9)
 
 
+@pytest.mark.slow
 def test_trainings_run_at_once_on_a_device_each_and_the_next_waits(command, tmp_path):
     shared = {"gpus": 2, "leases": tmp_path}
     first = command("first", ENDLESS, **shared)
@@ -122,6 +123,7 @@ def test_trainings_run_at_once_on_a_device_each_and_the_next_waits(command, tmp_
     assert len(list((tmp_path / "third" / "work").glob("toy/*/state-*"))) == 1
 
 
+@pytest.mark.slow
 def test_a_stopped_training_is_finished_by_the_same_command(command, tmp_path):
     values, out = settings(), tmp_path / "one" / "out"
     train_family(TrainingSettings.from_dict(values), out, tmp_path / "one" / "work", torch.device("cpu"), 0.0)

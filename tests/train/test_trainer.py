@@ -297,6 +297,7 @@ def test_a_terminated_process_saves_and_the_next_one_ends_with_the_same_bits(rel
     assert_same_release(tmp_path / "out", released / "out")
 
 
+@pytest.mark.slow
 def test_a_trainer_ends_with_a_state_when_its_workflow_was_killed(released, tmp_path):
     """SIGKILL to Snakemake leaves its jobs running: the shell between the two gets another parent."""
     workflow = tmp_path / "snakemake"
@@ -325,6 +326,7 @@ def wait_for(condition) -> None:
     raise AssertionError("it did not happen within a minute")
 
 
+@pytest.mark.slow
 def test_a_family_waits_for_its_other_trainer_and_goes_on_when_that_is_killed(released, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(lease, "POLL_SECONDS", 0.05)
     process = start_trainer(tmp_path, state_seconds=0.0)

@@ -59,10 +59,12 @@ def test_the_paper_takes_few_submissions(cluster):
     assert 20 < submissions(text) <= MOST_SUBMISSIONS
 
 
+@pytest.mark.slow
 def test_a_run_says_which_command_knows_the_state_of_jobs(cluster):
     assert "no accounting answers, so job states come from squeue" in plan(cluster)
 
 
+@pytest.mark.slow
 def test_days_of_training_are_refused_on_a_cluster_without_gpus(cluster):
     (cluster.folder / "gres.txt").write_text("(null)\n")
     command = ["snakemake", "--workflow-profile", "profiles/slurm", "--config", "scale=paper"]
@@ -72,6 +74,7 @@ def test_days_of_training_are_refused_on_a_cluster_without_gpus(cluster):
         assert "years on 50 cores of a cluster that offers no GPU" in result.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("device", "gpus"), [("auto", True), ("cpu", False)])
 def test_what_a_job_needs_reaches_slurm(cluster, device, gpus):
     cluster.replace("profiles/slurm/config.yaml", 'account: ""', 'account: "lab"')

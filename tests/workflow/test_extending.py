@@ -71,6 +71,7 @@ def test_every_kind_of_extension_is_shown():
     assert [title for title, _ in DIFFS] == list(USES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("title", "diff"), DIFFS, ids=[title for title, _ in DIFFS])
 def test_a_diff_is_short_and_what_it_adds_works(tmp_path, title, diff):
     changed = [line for line in diff.splitlines() if re.match(r"[+-](?!\+\+|--)", line)]

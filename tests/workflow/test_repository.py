@@ -67,6 +67,7 @@ def test_the_default_profile_leaves_cores_and_resources_to_the_machine():
     assert not {"cores", "jobs", "resources"} & set(profile)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_plans_the_study(project, profile):
     if profile == "slurm":

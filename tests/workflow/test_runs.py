@@ -121,6 +121,7 @@ def test_the_ablation_is_a_target_of_its_own(finished):
                     "ablation": 1}  # fmt: skip
 
 
+@pytest.mark.slow
 def test_one_more_change_of_the_ablation_runs_alone(rerun):
     assert rerun.snakemake("-q", "all", "--", "ablation").returncode == 0
     assert rerun.planned("--", "ablation") == {}
@@ -132,6 +133,7 @@ def test_one_more_change_of_the_ablation_runs_alone(rerun):
                                                "write_table": 1, "ablation": 1}  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("figure", ["fig-sample-size-shift", "fig-anisotropic", "fig-backbone-scale"])
 def test_a_figure_alone_asks_for_what_it_shows(project, figure):
     study = load_study(ROOT / "config.yaml")
@@ -160,6 +162,7 @@ def test_a_new_version_reruns_what_it_is_of(rerun):
     assert set(rerun.planned()) == {*score_jobs(study, "spectral"), "summarise_scores", *FIGURES_AND_AFTER}
 
 
+@pytest.mark.slow
 def test_a_new_version_of_a_training_reruns_its_kind_alone(rerun):
     rerun.replace("src/tgmm/versions.py", '"training:gpt2": 1', '"training:gpt2": 2')
     study = load_study(ROOT / "config.yaml")
@@ -221,6 +224,7 @@ def test_after_a_kill_the_same_command_goes_on_without_unlocking(project):
     stop_orphans(project)
 
 
+@pytest.mark.slow
 def test_a_living_snakemake_keeps_its_lock(project):
     target = "results/laptop/tasks/effectiveness-d2.safetensors"
     first = start_and_wait(project, target)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 
+import pytest
+
 from tgmm.study import load_study
 
 # In the place of `tgmm train`: the lease is the real one, the two devices are not.
@@ -28,6 +30,7 @@ for name in ("model.safetensors", "config.json", "history.csv"):
 """
 
 
+@pytest.mark.slow
 def test_two_families_train_at_once_on_two_devices(project):
     (project.folder / "bin/tgmm").write_text(TRAIN.format(python=sys.executable))
     families = list(load_study(project.folder / "config.yaml").families)[:4]
