@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -76,7 +77,13 @@ def start(cluster: Cluster, folder: Path) -> subprocess.Popen:
         return subprocess.Popen(
             ["snakemake", *options, "--", *SCORES],
             cwd=folder, env=environment(folder, cluster.environment), stdout=log, stderr=log,
+            preexec_fn=heed_interrupts,
         )  # fmt: skip
+
+
+def heed_interrupts() -> None:
+    """What a shell starts in the background, these tests perhaps, ignores SIGINT, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def at_work(cluster: Cluster, folder: Path) -> dict[str, str]:
@@ -117,7 +124,7 @@ def test_an_interrupt_takes_back_what_is_queued(cluster, tmp_path):
     folder = study(tmp_path / "study")
     run = start(cluster, folder)
     cluster.wait(lambda: at_work(cluster, folder), "two trainings run at once on two nodes", 180)
-    run.send_signal(2)
+    run.send_signal(signal.SIGINT)
     assert run.wait(timeout=120) != 0
     cluster.wait(lambda: not cluster.running(), "no job is left", 60)
     assert list(folder.glob("work/*/*/state-*.safetensors"))
