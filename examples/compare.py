@@ -21,10 +21,10 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wi
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
-from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
 
 from tgmm import TransformerGaussianMixture
+from tgmm.real_data import likelihood_left_out, read_faithful
 
 DATA = Path(__file__).parent / "data"
 Labelled = tuple[np.ndarray, np.ndarray | None]
@@ -32,7 +32,7 @@ Labelled = tuple[np.ndarray, np.ndarray | None]
 
 def old_faithful() -> Labelled:
     """Azzalini & Bowman (1990); see data/README.md."""
-    return np.genfromtxt(DATA / "faithful.csv", delimiter=",", skip_header=1), None
+    return read_faithful(DATA / "faithful.csv")
 
 
 def galaxies() -> Labelled:
@@ -100,14 +100,8 @@ def compare(name: str) -> None:
         found = model.fit(X).predict(X)
         took = time.process_time() - started
         ari = "      " if labels is None else f"{adjusted_rand_score(labels, found):6.3f}"
-        score = " " * 9 if method == "k-means" else f"{held_out(model, X):9.3f}"
+        score = " " * 9 if method == "k-means" else f"{likelihood_left_out(model, X, 0):9.3f}"
         print(f"{method:28s} {score} {ari} {took:8.3f}", flush=True)
-
-
-def held_out(model, X: np.ndarray) -> float:
-    """The mean log-likelihood of rows that were left out, over five folds."""
-    folds = KFold(5, shuffle=True, random_state=0).split(X)
-    return float(np.mean([model.fit(X[seen]).score(X[fresh]) for seen, fresh in folds]))
 
 
 def main() -> None:

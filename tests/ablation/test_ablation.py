@@ -91,6 +91,7 @@ def test_the_last_row_has_the_error_after_em_steps_and_of_em_alone(rows, work):
     for steps, column in ((0, "validation_l2_error"), (20, "validation_l2_error_em20")):
         errors = validation.errors(trainer.network, em_steps=steps)
         assert last.loc["baseline", column] == pytest.approx(np.mean(list(errors.values())))
+    assert last.loc["baseline", "validation_l2_error_em_restarts"] > 0
     assert last.validation_l2_error_em_restarts.notna().to_dict() == {"baseline": True, "wider": False, "wild": False}
 
 

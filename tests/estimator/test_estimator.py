@@ -124,7 +124,7 @@ def test_weights_that_cannot_be_are_refused():
     X, _ = make_blobs(N=20)
     with pytest.raises(ValueError, match=r"[Nn]egative"):
         TransformerGaussianMixture(2).fit(X, sample_weight=np.r_[-1.0, np.ones(19)])
-    with pytest.raises(ValueError, match=r"at least one non-zero|n_samples = 0"):
+    with pytest.raises(ValueError, match="at least one non-zero"):
         TransformerGaussianMixture(2).fit(X, sample_weight=np.zeros(20))
     with pytest.raises(ValueError, match="n_samples = 1"):
         TransformerGaussianMixture(2).fit(X, sample_weight=np.r_[1.0, np.zeros(19)])

@@ -26,7 +26,7 @@ def test_methods_without_a_value_are_marked(figure):
     assert missing(figure.axes[1]) == {"not run": 2, "failed": 1}  # and spectral at d = 2, K = 3
     assert "n/a" in [text.get_text() for text in figure.axes[0].texts]
     assert "failed on every task (Spectral" in texts(figure)
-    assert "not trained, not run" in texts(figure)
+    assert "not trained, not run at this scale, or not applicable" in texts(figure)
 
 
 def test_missing_markers_do_not_overlap(figure):

@@ -250,7 +250,10 @@ class TransformerGaussianMixture(DensityMixin, BaseEstimator):
         )
 
     def _checked_weights(self, X, sample_weight) -> np.ndarray:
-        return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if not weights.any():  # older versions of scikit-learn let it pass
+            raise ValueError("sample weights must contain at least one non-zero number")
+        return weights
 
     def _log_joint(self, X) -> np.ndarray:
         check_is_fitted(self)
