@@ -8,9 +8,6 @@ min_version("9.20")
 include: "workflow/rules/common.smk"
 
 
-check_syntax("config.yaml")
-
-
 configfile: "config.yaml"
 
 

@@ -173,3 +173,6 @@ def model_files(taskset, methods):
     """Weights and records of the networks that some methods run; a baseline has none."""
     families = dict.fromkeys(filter(None, (STUDY.family_of(method, taskset) for method in methods)))
     return [f"{STUDY.results}/models/{family}/{name}" for family in families for name in MODEL_FILES[:2]]
+
+
+check_syntax("config.yaml")  # before Snakemake reads it
