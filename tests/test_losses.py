@@ -10,12 +10,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
+from torch.nn.functional import pad
 
 from tgmm.errors import UserError
 from tgmm.losses import EARLY_WEIGHT, loss_terms, training_loss
 from tgmm.mixture import LogEstimate, Mixture
 from tgmm.models.settings import LOSSES
-from tgmm.tasks.sampler import sample_mixtures
+from tgmm.tasks.sampler import sample_mixtures, sample_points
 from tgmm.tasks.stream import TaskBatch
 
 COUNTS = torch.tensor([2, 5, 3, 4, 5, 2, 3])
@@ -129,6 +130,47 @@ def test_gradients_reach_every_used_component_and_no_padding(kind):
         assert torch.equal(moved, used)
 
 
+@pytest.mark.parametrize("extra", [-1, 1])
+@pytest.mark.parametrize("seed", range(3))
+def test_an_estimate_of_another_number_of_components_is_matched_as_scipys_rectangular_assignment(extra, seed):
+    counts = torch.tensor([2, 4, 3, 4, 3, 2, 3])
+    truth = sample_mixtures(17, torch.arange(len(counts)), counts, 3)
+    truth = Mixture(pad(truth.weights, (0, 1)), pad(truth.means, (0, 0, 0, 1)))  # room for one more
+    estimate = random_estimate(truth, counts + extra, seed)
+    terms = loss_terms(estimate, truth, counts + extra, "matched")
+    for task, count in enumerate(counts.tolist()):
+        asked = count + extra
+        means, true = estimate.means[task, :asked].numpy(), truth.means[task, :count].numpy()
+        log_weights, weights = estimate.log_weights[task, :asked].numpy(), truth.weights[task, :count].numpy()
+        cost = ((means[:, None] - true) ** 2).mean(-1) + (np.exp(log_weights)[:, None] - weights) ** 2
+        rows, columns = linear_sum_assignment(cost)
+        assert len(rows) == min(asked, count)
+        np.testing.assert_allclose(terms.means[task], ((means[rows] - true[columns]) ** 2).mean(), rtol=1e-10)
+        np.testing.assert_allclose(terms.weights[task], -(weights[columns] * log_weights[rows]).sum(), rtol=1e-10)
+
+
+def test_the_cross_entropy_counts_as_much_as_it_is_told_to():
+    truth = padded_truth()
+    estimate = random_estimate(truth, COUNTS)
+    plain, heavy = (loss_terms(estimate, truth, COUNTS, "matched", None, factor) for factor in (1.0, 10.0))
+    assert torch.equal(heavy.means, plain.means)
+    torch.testing.assert_close(heavy.weights, 10 * plain.weights)
+    torch.testing.assert_close(heavy.total, plain.means + 10 * plain.weights)
+
+
+def test_the_held_out_likelihood_is_that_of_the_fresh_points():
+    truth = padded_truth().to(torch.float32)
+    estimate = perfect_estimate(truth)
+    points, fresh = (sample_points(padded_truth(), seed, torch.arange(7), 30)[0] for seed in (1, 2))
+    batch = TaskBatch(truth, points, COUNTS, fresh=fresh)
+    held_out = training_loss([estimate], batch, "likelihood-heldout")[0]
+    within = training_loss([estimate], replace(batch, points=fresh), "likelihood")[0]
+    assert held_out == within
+    assert held_out != training_loss([estimate], batch, "likelihood")[0]
+    with pytest.raises(UserError, match="fresh points"):
+        training_loss([estimate], replace(batch, fresh=None), "likelihood-heldout")
+
+
 def test_what_stands_in_the_padding_does_not_matter():
     truth = padded_truth()
     estimate = random_estimate(truth, COUNTS)
@@ -154,7 +196,8 @@ def test_the_sorted_loss_has_a_floor_where_components_cannot_be_told_apart():
 
 def batch_of(truth: Mixture, n_points: int = 9) -> TaskBatch:
     points = 4 * torch.randn(len(COUNTS), n_points, truth.dimension, generator=torch.Generator().manual_seed(2))
-    return TaskBatch(truth, points.double(), COUNTS)
+    fresh = 4 * torch.randn(points.shape, generator=torch.Generator().manual_seed(3))
+    return TaskBatch(truth, points.double(), COUNTS, fresh=fresh.double())
 
 
 @pytest.mark.parametrize("kind", LOSSES)
@@ -163,7 +206,8 @@ def test_earlier_estimates_count_less(kind):
     batch = batch_of(truth)
     estimates = [random_estimate(truth, COUNTS, seed) for seed in range(3)]
     loss, last = training_loss(estimates, batch, kind)
-    terms = [loss_terms(estimate, truth, COUNTS, kind, batch.points) for estimate in estimates]
+    points = batch.fresh if kind == "likelihood-heldout" else batch.points
+    terms = [loss_terms(estimate, truth, COUNTS, kind, points) for estimate in estimates]
     totals = [part.total.mean().item() for part in terms]
     assert loss.item() == pytest.approx(totals[2] + EARLY_WEIGHT * (totals[0] + totals[1]))
     for field in fields(last):

@@ -337,6 +337,16 @@ class ErrorAgainstSeconds(OfOneMetric):
     kind: Literal["error-against-seconds"]
 
 
+class ErrorAgainstError(OfSeveralMetrics):
+    """One metric against another, a panel for each d and K."""
+
+    module: ClassVar[str] = "tgmm.figures.frontier"
+    kind: Literal["error-against-error"]
+    metrics: Annotated[Metrics, Field(min_length=2, max_length=2)] = Field(
+        ("weight_error", "mean_error"), description="The metrics that run along the horizontal and the vertical axis."
+    )
+
+
 class SlopeTable(OfOneMetric):
     """How fast a metric falls with the number of points."""
 
@@ -432,7 +442,7 @@ class AblationTable(Ablation):
 KINDS = (
     MetricAgainstDimension, MetricAgainstPoints, MetricAgainstShift, MetricGrid, ShiftPanels, Evaluator, BackboneScale,
     TrainingCurves, Probes, ProbePicture, TheoremEM, TheoremPower, TheoremSizes, SortedFloor, ScoreTable, FullTable,
-    ClaimsTable, Ablation, AblationTable, ErrorAgainstSeconds, SlopeTable,
+    ClaimsTable, Ablation, AblationTable, ErrorAgainstSeconds, ErrorAgainstError, SlopeTable,
     FloorTable, PayoffTable, DepthTable, RealDataTable, RealDataFits,
 )  # fmt: skip
 AnyArtefact = Annotated[Union[KINDS], Field(discriminator="kind")]  # noqa: UP007

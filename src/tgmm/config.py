@@ -31,7 +31,14 @@ from tgmm.settings import (
     several,
 )
 from tgmm.tasks.shifts import ShiftValues
-from tgmm.train.settings import AssignmentTraining, Budget, CriterionTraining
+from tgmm.train.settings import (
+    SHIFTS_OF_TRAINING,
+    AssignmentTraining,
+    Budget,
+    CriterionTraining,
+    Factor,
+    TrainingShifts,
+)
 
 SCALES = Path("workflow/scales")
 SCHEMA = Path("workflow/schemas/config.schema.json")
@@ -50,7 +57,7 @@ class Recipe(Settings):
     loss: Literal[LOSSES] = Field(
         "matched",
         description="The loss: squared error with components matched to the truth or sorted by weight, the likelihood "
-        "of the points, or both (matched).",
+        "of the points or of held-out ones, or both (matched, and of the points).",
     )
     training: Name | Literal[""] = Field(
         "",
@@ -61,6 +68,8 @@ class Recipe(Settings):
     axes: int | None = Field(
         None, ge=0, le=4096, description="Principal axes that a component network sees; empty takes the scale's."
     )
+    cross_entropy_weight: Factor = Field(1.0, description="Factor of the weights' cross-entropy in the loss.")
+    shifts: TrainingShifts = Field((), description=SHIFTS_OF_TRAINING)
     anisotropic: dict[Name, int | bool] = Field(
         {}, description="Settings of the network on anisotropic tasks, in place of the scale's."
     )
@@ -81,6 +90,9 @@ class FamilyEntry(TaskFamily):
     """Families to train, one for each combination."""
 
     recipe: one_or_several(Name) = Field(("components",), description="How the family is trained.")
+    target: Literal["all", "reviewers"] = Field(
+        "all", description="The target of the workflow that trains it: all, the default, or reviewers."
+    )
 
 
 class Change(Settings):

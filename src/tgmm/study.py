@@ -19,11 +19,21 @@ from tgmm.artefacts import (
     Sources,
 )
 from tgmm.columns import ORACLE
-from tgmm.config import BASELINE, Change, Config, FamilyEntry, merge_config, read_config, scale_names
+from tgmm.config import (
+    BASELINE,
+    Change,
+    Config,
+    FamilyEntry,
+    TaskFamily,
+    TaskSetEntry,
+    merge_config,
+    read_config,
+    scale_names,
+)
 from tgmm.errors import UserError, refuse_unknown
 from tgmm.methods.settings import Network
 from tgmm.tasks.settings import TaskSetSettings
-from tgmm.tasks.shifts import check_feasible, refuse_value
+from tgmm.tasks.shifts import ShiftValues, check_room, refuse_value
 from tgmm.train.settings import TrainingSettings
 
 MODEL_FILES = ("model.safetensors", "config.json", "history.csv")
@@ -128,6 +138,12 @@ class Study:
             for name, family in self.planned.items()
             if not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
         }
+
+    @cached_property
+    def default_families(self) -> list[str]:
+        """The families of the default run: all but those that only the answers to the reviewers use."""
+        wanted = [entry for entry in self.config.families if entry.target != REVIEWERS]
+        return [family.name for entry in wanted for family in families_of(entry) if family.name in self.families]
 
     @property
     def untrained(self) -> list[str]:
@@ -481,6 +497,8 @@ def family_settings(config: Config, family: Family, seed: int) -> dict[str, Any]
         "recipe": family.recipe,
         "network": network_settings(config, family.recipe) | special,
         "loss": recipe.loss,
+        **({"cross_entropy_weight": recipe.cross_entropy_weight} if recipe.cross_entropy_weight != 1 else {}),
+        **({"shifts": [shift.plain() for shift in recipe.shifts]} if recipe.shifts else {}),
         "training": config.training[recipe.training or family.recipe].plain(),
         "validation_tasks": config.validation_tasks,
         "seed": seed,
@@ -543,8 +561,8 @@ def _check_tasks(study: Study) -> None:
     if config.ablation.changes:
         entries["ablation"] = config.ablation
     for key, entry in entries.items():
-        for d, K in itertools.product(entry.d, entry.K):
-            _blamed(f"'{key}.K'", check_feasible, d, K)
+        for d, K, shifts in itertools.product(entry.d, entry.K, _shifts_of(config, entry)):
+            _blamed(f"'{key}.K'", check_room, d, K, shifts)
     for name, entry in config.tasksets.items():
         kinds = [shift.kind for shift in entry.shifts]
         for place, shift in enumerate(entry.shifts):
@@ -559,6 +577,14 @@ def _check_tasks(study: Study) -> None:
                 raise UserError(f"{key}.values': K + {min(shift.values):g} leaves no component to fit")
     for file, (name, _) in study.tasksets.items():
         _blamed(f"'tasksets.{name}'", TaskSetSettings.read, study.task_settings(file))
+
+
+def _shifts_of(config: Config, entry: TaskFamily | TaskSetEntry) -> list[tuple[ShiftValues, ...]]:
+    """The shifts of a task set, or those of each recipe of families."""
+    if isinstance(entry, TaskSetEntry):
+        return [entry.shifts]
+    recipes = entry.recipe if isinstance(entry, FamilyEntry) else [entry.recipe]
+    return [config.recipes[name].shifts for name in recipes if name in config.recipes]
 
 
 def _check_families(config: Config) -> None:

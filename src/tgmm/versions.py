@@ -25,6 +25,7 @@ VERSIONS: dict[str, int] = {
     "scores:two-round-em": 1,
     "scores:gradient": 1,
     "scores:variational": 1,
+    "scores:moments": 1,
     "scores:spectral-em": 1,
     "scores:truth": 1,
     "summary": 3,

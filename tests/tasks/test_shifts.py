@@ -20,7 +20,15 @@ from tgmm.errors import UserError
 from tgmm.study import read_config, study_from_config
 from tgmm.tasks import sampler
 from tgmm.tasks.sampler import COSINE_LIMIT, OUTLIER_RANGE, largest_cosine, sample_mixtures, sample_points
-from tgmm.tasks.shifts import LOWEST_ACCEPTANCE, SHIFTS, Shift, check_feasible, estimate_acceptance
+from tgmm.tasks.shifts import (
+    LOWEST_ACCEPTANCE,
+    SHIFTS,
+    Shift,
+    ShiftValues,
+    check_feasible,
+    check_room,
+    estimate_acceptance,
+)
 from tgmm.tasks.taskset import (
     load_taskset,
     sample_shifted_mixtures,
@@ -77,6 +85,33 @@ def test_the_lightest_component_gets_its_weight_and_the_others_keep_their_propor
     assert torch.allclose(shifted.sum(1), torch.ones_like(shifted[:, 0]))
     proportions = plain[:, 1:] / plain[:, 1:].sum(1, keepdim=True)
     assert torch.allclose(shifted[:, 1:] / (1 - weight), proportions)
+
+
+@pytest.mark.parametrize(("dimension", "count", "distance"), [(1, 3, 2.0), (1, 2, 4.0), (2, 5, 1.5)])
+def test_spaced_means_are_uniform_but_for_their_distance(dimension, count, distance):
+    """Against plain rejection with numpy; where the paper's tasks exist too, the weights are theirs."""
+    means = mixtures(Shift("spaced", distance), count, dimension).means.numpy()
+    draws = np.random.default_rng(1).uniform(-5, 5, (40_000, count, dimension))
+    pairs = list(itertools.combinations(range(count), 2))
+    gaps = np.stack([np.linalg.norm(draws[:, i] - draws[:, k], axis=1) for i, k in pairs])
+    expected = draws[gaps.min(0) >= distance]
+    found = np.stack([np.linalg.norm(means[:, i] - means[:, k], axis=1) for i, k in pairs])
+    assert found.min() >= distance
+    assert stats.ks_2samp(means.ravel(), expected.ravel()).pvalue > 0.01
+    assert stats.ks_2samp(found.ravel(), gaps[:, gaps.min(0) >= distance].ravel()).pvalue > 0.01
+    assert estimate_acceptance(dimension, count, distance) == pytest.approx(len(expected) / len(draws), rel=0.1)
+    assert torch.equal(mixtures(Shift("spaced", distance), 2, 8).weights, mixtures(Shift(), 2, 8).weights)
+
+
+def test_means_that_find_no_room_apart_are_refused():
+    with pytest.raises(UserError, match="d=1, K=3: practically none of the random sets of K means have distances of 9"):
+        check_feasible(1, 3, 9.0)
+    with pytest.raises(UserError, match="distances of 9"):
+        mixtures(Shift("spaced", 9.0), 3, 1)
+    room = [ShiftValues(kind="spaced", values=(1, 2))]
+    check_room(1, 3, room)
+    with pytest.raises(UserError, match="cosines"):
+        check_room(1, 3, [*room, ShiftValues(kind="none", values=(0,))])
 
 
 @pytest.mark.parametrize("freedom", [3, 5, 10])
@@ -143,7 +178,11 @@ def test_a_task_set_has_a_cell_for_every_value_and_comes_back_from_its_file(tmp_
 
 def test_every_shift_can_be_asked_for_in_the_configuration():
     config = read_config(ROOT / "config.yaml")
-    more = [{"kind": "mean", "values": [1], "filter": "after"}, {"kind": "separation", "values": [2]}]
+    more = [
+        {"kind": "mean", "values": [1], "filter": "after"},
+        {"kind": "separation", "values": [2]},
+        {"kind": "spaced", "values": [1]},
+    ]
     config["tasksets"]["robustness"]["shifts"] += more
     study = study_from_config(config, ROOT)
     kinds = {shift["kind"] for shift in study.task_settings("robustness-d8")["shifts"]}

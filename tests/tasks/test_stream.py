@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import combinations
 from typing import Any
 from unittest.mock import patch
@@ -14,10 +15,13 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics.pairwise import cosine_similarity
 
+from tgmm.metrics import mean_log_likelihood
 from tgmm.models.settings import ComponentsNetwork
 from tgmm.tasks import stream as module
 from tgmm.tasks.sampler import sample_component_counts, sample_length, sample_mixtures
+from tgmm.tasks.shifts import Shift, ShiftValues
 from tgmm.tasks.stream import TaskBatch, TaskStream
+from tgmm.tasks.taskset import sample_shifted_mixtures
 
 SEED = 20250511
 COVARIANCES = ("isotropic", "anisotropic")
@@ -29,9 +33,7 @@ def stream(seed: int = SEED, size: int = 8, **changes: Any) -> TaskStream:
 
 
 def tensors(batch: TaskBatch) -> list[torch.Tensor]:
-    mixture = batch.mixture
-    found = [mixture.weights, mixture.means, mixture.standard_deviations, batch.points, batch.n_components, batch.axes]
-    return [tensor for tensor in found if tensor is not None]
+    return [tensor for tensor in batch.tensors() if tensor is not None]
 
 
 def assert_same(first: TaskBatch, second: TaskBatch) -> None:
@@ -219,6 +221,90 @@ def test_the_noise_of_a_point_is_normal_and_its_component_drawn_with_the_weights
         assert stats.chisquare(labels.bincount(minlength=3), len(labels) * expected).pvalue > 1e-4
         noise = apart[torch.arange(len(labels)), labels]
         assert stats.kstest(noise.flatten().numpy(), "norm").pvalue > 1e-4
+
+
+# --- shifted tasks ---
+
+
+CONTAMINATED = (
+    ShiftValues(kind="none", values=(0,)), ShiftValues(kind="student-t", values=(3,)),
+    ShiftValues(kind="outliers", values=(0.2,)), ShiftValues(kind="wrong-k", values=(-1, 1)),
+)  # fmt: skip
+
+
+def test_every_kind_of_shift_and_each_of_its_values_comes_equally_often():
+    running = stream(shifts=CONTAMINATED)
+    found = Counter((shift.kind, shift.value) for shift in map(running._shift, range(8000)))
+    expected = {("none", 0): 2000, ("student-t", 3): 2000, ("outliers", 0.2): 2000, ("wrong-k", -1): 1000,
+                ("wrong-k", 1): 1000}  # fmt: skip
+    assert found.keys() == expected.keys()
+    assert stats.chisquare([found[key] for key in expected], list(expected.values())).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("shifts", [(), (ShiftValues(kind="none", values=(0,)),)])
+def test_tasks_without_a_shift_are_the_papers(shifts):
+    for number in (0, 7):
+        assert_same(stream(shifts=shifts).batch(number), stream().batch(number))
+
+
+@given(number=st.integers(0, 60))
+@settings(max_examples=15)
+def test_a_shifted_batch_is_a_function_of_its_number_too(number):
+    shifts = (*CONTAMINATED, ShiftValues(kind="separation", values=(0.5, 3)))
+    changes = {"dimension": 8, "n_points": 6, "shifts": shifts, "fresh": True}
+    used = stream(**changes)
+    used.batch(2)
+    batch = used.batch(number)
+    assert_same(batch, stream(**changes).batch(number))
+    assert batch.mixture.n_components == 5
+    assert batch.points.isfinite().all()
+    assert set(batch.n_components.tolist()) <= {2, 3, 4, 5}
+
+
+def test_shifted_parameters_are_those_of_shifted_task_sets():
+    shift = ShiftValues(kind="separation", values=(1.5,))
+    running = stream(size=6, dimension=8, shifts=(shift,))
+    for number in (0, 9):
+        batch, index = running.batch(number), torch.arange(6 * number, 6 * number + 6)
+        for task, count in enumerate(batch.n_components.tolist()):
+            alone = sample_shifted_mixtures(Shift("separation", 1.5), SEED, index[task, None], count, 8, "isotropic")
+            torch.testing.assert_close(batch.mixture.means[task, :count], alone.means[0].float())
+            gaps = torch.pdist(batch.mixture.means[task, :count])
+            torch.testing.assert_close(gaps, torch.full_like(gaps, 1.5))
+
+
+def test_a_network_is_asked_for_another_number_within_those_that_it_serves():
+    running = stream(size=400, n_points=4, dimension=8, shifts=(ShiftValues(kind="wrong-k", values=(1,)),))
+    batch = running.batch(0)
+    true = (batch.mixture.weights > 0).sum(1)
+    assert torch.equal(batch.n_components, (true + 1).clamp(max=5))
+
+
+def test_outliers_and_heavy_tails_have_their_distributions():
+    tails = stream(size=30, n_points=600, n_components=(1,), shifts=(ShiftValues(kind="student-t", values=(3,)),))
+    batch = tails.batch(0)
+    noise = (batch.points - batch.mixture.means).numpy() * np.sqrt(3.0)
+    assert stats.kstest(noise[..., 0].ravel(), stats.t(3).cdf).pvalue > 1e-3
+    assert stats.kstest(np.square(noise).mean(-1).ravel(), stats.f(2, 3).cdf).pvalue > 1e-3
+    away = stream(size=30, n_points=600, n_components=(1,), shifts=(ShiftValues(kind="outliers", values=(0.2,)),))
+    batch = away.batch(0)
+    far = (batch.points - batch.mixture.means).norm(dim=-1) > 6  # normal noise is hardly ever so far
+    area = np.mean([_far_share(mean) for mean in batch.mixture.means[:, 0].double().numpy()])
+    assert far.double().mean() == pytest.approx(0.2 * area, rel=0.1)
+
+
+def _far_share(mean: np.ndarray) -> float:
+    """The share of the box [-10, 10]^2 that is more than six away from a mean."""
+    box = np.random.default_rng(2).uniform(-10, 10, (20_000, 2))
+    return (np.linalg.norm(box - mean, axis=1) > 6).mean()
+
+
+def test_fresh_points_are_others_of_the_same_mixtures():
+    batch = stream(size=60, n_points=400, fresh=True).batch(0)
+    assert batch.fresh.shape == batch.points.shape
+    assert torch.isin(batch.fresh, batch.points).double().mean() < 1e-3
+    likelihoods = [mean_log_likelihood(batch.mixture, points).mean() for points in (batch.points, batch.fresh)]
+    assert likelihoods[0] == pytest.approx(likelihoods[1].item(), abs=0.02)
 
 
 # --- axes ---

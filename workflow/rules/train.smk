@@ -1,5 +1,5 @@
 # One network a family. A stopped training resumes from work/<family>/ when the same command runs again.
-MODELS = [f"{STUDY.results}/models/{family}/{name}" for family in STUDY.families for name in MODEL_FILES]
+MODELS = [f"{STUDY.results}/models/{family}/{name}" for family in STUDY.default_families for name in MODEL_FILES]
 # One key, `device`, decides for this machine and for a cluster, which has "nodes" (jobs at a time).
 ON_CLUSTER = workflow.resource_settings.nodes is not None or in_slurm_job()
 TRAINING_GPUS = training_gpus(STUDY.config.device, ON_CLUSTER)

@@ -126,6 +126,7 @@ STYLES = {
     "gradient": MethodStyle("Adam on the likelihood, one start", "Adam", MAGENTA, "d", (0, (1, 1.2)), 4.8),
     "gradient-10": MethodStyle("Adam on the likelihood, 10 starts", "Adam, 10 starts", VIOLET, "h", "-", 4.6),
     "variational": MethodStyle("Variational Bayes", "Var. Bayes", INDIGO, "p", (0, (5, 1.5)), 4.6),
+    "moments": MethodStyle("Denoised method of moments", "Moments", GREEN, (3, 0, 60), (0, (3, 1.2)), 5.2),
     "tgmm-components": MethodStyle("TGMM components", "TGMM components", BLUE, "o", "-"),
     "tgmm-components-em20": MethodStyle("TGMM components + 20 EM steps", "TGMM + EM", SKY, "P", (0, (5, 1.5)), 5.0),
     "tgmm-components-standardised": MethodStyle(
@@ -146,6 +147,22 @@ STYLES = {
     "tgmm-mamba2-causal": MethodStyle(
         "TGMM Mamba2, one direction", "TGMM Mamba2, causal", MAROON, "d", (0, (5, 1.5)), 4.8
     ),
+}
+# Networks of the answers to the reviewers, and the looks that they share with no other method of their figures.
+STYLES |= {
+    "tgmm-close": MethodStyle("TGMM, close components in training", "TGMM close", PURPLE, "v", (0, (5, 1.2, 1, 1.2))),
+    "tgmm-contaminated": MethodStyle(
+        "TGMM, contaminated training", "TGMM contaminated", PURPLE, "v", (0, (5, 1.2, 1, 1.2))
+    ),
+    "tgmm-spaced": MethodStyle("TGMM components", "TGMM", BLUE, "o", "-"),
+    "tgmm-spaced-em20": MethodStyle("TGMM components + 20 EM steps", "TGMM + EM", SKY, "P", (0, (5, 1.5)), 5.0),
+    "tgmm-weights-tenth": MethodStyle("cross-entropy × 0.1", "CE × 0.1", VIOLET, ">", "-", 4.4),
+    "tgmm-weights-once": MethodStyle("cross-entropy × 1 (as elsewhere)", "CE × 1", BLUE, "o", "-"),
+    "tgmm-weights-ten": MethodStyle("cross-entropy × 10", "CE × 10", MAGENTA, "<", "-", 4.4),
+    "tgmm-weights-hundred": MethodStyle("cross-entropy × 100", "CE × 100", WINE, "*", "-", 6.4),
+    "tgmm-likelihood": MethodStyle("likelihood of the points", "likelihood", OLIVE, "h", "-", 4.6),
+    "tgmm-likelihood-heldout": MethodStyle("likelihood of held-out points", "held-out", MAROON, "d", "-", 4.8),
+    "tgmm-both": MethodStyle("matched error + likelihood", "both", NAVY, "p", "-", 4.6),
 }
 FALLBACK_COLORS = {"em": "#b8560b", "spectral": "#44aa99", "tgmm": "#7f3c8d", "": "#7f7f7f"}
 FALLBACK_MARKERS = ("H", "8", (3, 1, 0), (8, 1, 0), (5, 0, 36), (4, 0, 22.5))
@@ -319,6 +336,7 @@ class ShiftText:
 SHIFT_TEXTS = {
     "mean": ShiftText("perturbed means", r"spread of the perturbation of the means $\sigma_p$", unshifted=0.0),
     "smallest-weight": ShiftText("unequal weights", "weight of the lightest component", descending=True),
+    "spaced": ShiftText("means kept apart", "smallest distance between the means, in standard deviations"),
     "separation": ShiftText("regular simplex", "distance between the means, in standard deviations"),
     "location": ShiftText("moved data", "added to every coordinate", unshifted=0.0),
     "scale": ShiftText("other units", "units: data multiplied by", unshifted=1.0),

@@ -250,6 +250,20 @@ class Variational(Rival):
         return estimate_variational(points, n_components, seed=seed, index=index)
 
 
+class Moments(Rival):
+    """The denoised method of moments of Wu and Yang (2020), in one dimension alone."""
+
+    kind: Literal["moments"] = Field(description="What sort of estimator this is.")
+
+    def applies(self, covariance: str, dimension: int) -> bool:
+        return covariance == "isotropic" and dimension == 1
+
+    def run(self, points: torch.Tensor, n_components: int, *, seed: int, index: torch.Tensor) -> FitResult:
+        from tgmm.methods.rivals import estimate_moments
+
+        return estimate_moments(points, n_components)
+
+
 class SpectralEM(Rival):
     """EM from the spectral estimate."""
 
@@ -276,5 +290,5 @@ class Truth(MethodSettings):
         return lambda task: FitResult(task.truth.map(lambda value: value.double()), task.index * 0)
 
 
-METHOD_KINDS = (EM, Spectral, Network, SampleMean, Bayes, TwoRounds, Gradient, Variational, SpectralEM, Truth)
+METHOD_KINDS = (EM, Spectral, Network, SampleMean, Bayes, TwoRounds, Gradient, Variational, Moments, SpectralEM, Truth)
 AnyMethod = Annotated[Union[METHOD_KINDS], Field(discriminator="kind")]  # noqa: UP007

@@ -18,7 +18,7 @@ from tgmm.settings import Settings
 if TYPE_CHECKING:
     from torch import nn
 
-LOSSES = ("matched", "sorted", "likelihood", "both")
+LOSSES = ("matched", "sorted", "likelihood", "likelihood-heldout", "both")
 
 
 Positive = Annotated[int, Field(ge=1, le=10_000)]

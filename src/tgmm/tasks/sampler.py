@@ -14,9 +14,8 @@ from torch import Tensor
 from tgmm.counter_random import inverse_normal_cdf, random_normal, random_uniform, random_words, softplus
 from tgmm.errors import UserError, refuse_unknown
 from tgmm.mixture import Mixture
-from tgmm.tasks.shifts import COSINE_LIMIT, check_feasible
+from tgmm.tasks.shifts import COSINE_LIMIT, MEAN_RANGE, check_feasible
 
-MEAN_RANGE = 5.0
 WEIGHT_RANGE = (0.2, 0.8)
 SCALE_FACTOR = 2.0
 COVARIANCES = ("isotropic", "anisotropic")
@@ -36,7 +35,7 @@ STREAM_INITIAL = 16
 
 def sample_mixtures(
     seed: int, index: Tensor, n_components: int | Tensor, dimension: int, covariance: str = "isotropic", *,
-    perturbation: float = 0.0, filter_again: bool = False,
+    perturbation: float = 0.0, filter_again: bool = False, distance: float | None = None,
 ) -> Mixture:  # fmt: skip
     """Draw the parameters of one mixture per index, float64.
 
@@ -54,6 +53,7 @@ def sample_mixtures(
     perturbation : standard deviation of normal noise added to the accepted means (the paper's sigma_p); the means and
         the noise of a task are the same for every value of it.
     filter_again : redraw until the perturbed means pass the cosine filter too, as the authors' code does.
+    distance : redraw means until they are so far apart, in place of the cosine filter.
 
     Raises
     ------
@@ -64,10 +64,9 @@ def sample_mixtures(
     largest = int(counts.max())
     if dimension < 1 or int(counts.min()) < 1:
         raise UserError(f"n_components and dimension must be at least 1 (got {int(counts.min())} and {dimension})")
-    check_feasible(dimension, largest)
+    check_feasible(dimension, largest, distance)
     unused = torch.arange(largest, device=index.device) >= counts[:, None]
-    noise = (perturbation, filter_again)
-    means = _sample_means(seed, STREAM_MEANS, index, unused, dimension, *noise)
+    means = _sample_means(seed, STREAM_MEANS, index, unused, dimension, perturbation, filter_again, distance)
     scales = None
     if covariance == "anisotropic":
         raw = _sample_means(seed, STREAM_SCALES, index, unused, dimension)
@@ -85,7 +84,7 @@ def _sample_weights(seed: int, index: Tensor, unused: Tensor) -> Tensor:
 
 def _sample_means(
     seed: int, stream: int, index: Tensor, unused: Tensor, dimension: int, perturbation: float = 0.0,
-    filter_again: bool = False,
+    filter_again: bool = False, distance: float | None = None,
 ) -> Tensor:  # fmt: skip
     """The first accepted attempt of every task; attempts are numbered, so blocks of any size give the same result."""
     n_tasks, n_components = unused.shape
@@ -94,15 +93,19 @@ def _sample_means(
     first, at_once = 0, 1
     while len(pending):
         if first + at_once > MOST_ATTEMPTS:
+            wanted = f"cosines below {COSINE_LIMIT}" if distance is None else f"distances of {distance:g}"
             raise UserError(
                 f"d={dimension}, K={n_components}: {len(pending)} of {n_tasks} tasks found no means with pairwise "
-                f"cosines below {COSINE_LIMIT} in {first:,} attempts"
+                f"{wanted} in {first:,} attempts"
             )
         attempt = torch.arange(first, first + at_once, device=index.device)
         uniform = random_uniform(seed, stream, index[pending, None], n_components * dimension, attempt)
         candidates = MEAN_RANGE * (2.0 * uniform - 1.0)
         candidates = candidates.unflatten(-1, (n_components, dimension))
-        accepted = largest_cosine(candidates, unused[pending, None]) < COSINE_LIMIT
+        if distance is None:
+            accepted = largest_cosine(candidates, unused[pending, None]) < COSINE_LIMIT
+        else:
+            accepted = smallest_distance(candidates, unused[pending, None]) >= distance
         if perturbation:
             uniform = random_uniform(seed, STREAM_PERTURBATION, index[pending, None], n_components * dimension, attempt)
             noise = inverse_normal_cdf(uniform)
@@ -163,6 +166,15 @@ def largest_cosine(means: Tensor, unused: Tensor | None = None) -> Tensor:
     same = torch.eye(means.shape[-2], dtype=torch.bool, device=means.device)
     skip = same if unused is None else same | unused[..., :, None] | unused[..., None, :]
     return (unit @ unit.mT).masked_fill(skip, -1.0).flatten(-2).amax(-1)
+
+
+def smallest_distance(means: Tensor, unused: Tensor) -> Tensor:
+    """The smallest distance of two different means (..., K, d), (...); those marked in ``unused`` are left out."""
+    difference = means[..., :, None, :] - means[..., None, :, :]
+    squared = sum(difference.square().unbind(-1))  # one addition after the other: the same bits on any device
+    same = torch.eye(means.shape[-2], dtype=torch.bool, device=means.device)
+    skip = same | unused[..., :, None] | unused[..., None, :]
+    return squared.masked_fill(skip, torch.inf).flatten(-2).amin(-1).sqrt()
 
 
 def sample_points(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -18,7 +19,10 @@ from pydantic import Field
 from tgmm.errors import UserError, refuse_unknown
 from tgmm.settings import Settings, several
 
-SHIFTS = ("none", "mean", "smallest-weight", "separation", "location", "scale", "student-t", "outliers", "wrong-k")
+SHIFTS = (
+    "none", "mean", "smallest-weight", "separation", "spaced", "location", "scale", "student-t", "outliers", "wrong-k"
+)  # fmt: skip
+TRAINABLE = tuple(kind for kind in SHIFTS if kind not in ("location", "scale"))  # networks see the tasks' own units
 FILTERS = ("before", "after")
 FARTHEST = 1e15  # of shifts in location, scale and means: points are float32, and their squares must not overflow
 MOST_DEGREES = 1000  # of freedom: so many normal numbers are drawn for a point
@@ -36,6 +40,8 @@ class Shift:
         "smallest-weight": the lightest component gets the weight ``value``, the others share the rest in proportion;
         "separation": weights are equal, and the means the corners of a regular simplex about the origin, ``value``
         standard deviations apart and turned at random (K is at most d + 1);
+        "spaced": means are uniform on [-5, 5]^d and at least ``value`` standard deviations apart, their cosines free
+        (the paper's tasks do not exist for K > 2 in one dimension);
         "location": the data are delivered with ``value`` added to every coordinate;
         "scale": the data are delivered multiplied by ``value``, as in another unit of measurement;
         "student-t": the noise is multivariate Student t with ``value`` degrees of freedom and unit covariance;
@@ -62,7 +68,7 @@ class Shift:
     @property
     def moves_parameters(self) -> bool:
         """Whether the true parameters differ from those of the unshifted tasks, and not the points alone."""
-        return self.kind in ("mean", "smallest-weight", "separation")
+        return self.kind in ("mean", "smallest-weight", "separation", "spaced")
 
     @property
     def extra_components(self) -> int:
@@ -79,9 +85,9 @@ class ShiftValues(Settings):
     """Values of one kind of shift."""
 
     kind: Literal[SHIFTS] = Field(
-        description="What is shifted: the means by normal noise, the smallest weight, the distance between the means, "
-        "the units of the data (location, scale), the tails of the noise, outliers, or the K that methods are asked "
-        "for."
+        description="What is shifted: the means by normal noise, the smallest weight, the distance between the means "
+        "(separation), how far apart they are at least (spaced), the units of the data (location, scale), the tails of "
+        "the noise, outliers, or the K that methods are asked for."
     )
     values: several(int | Annotated[float, Field(allow_inf_nan=True)]) = Field(
         description="Standard deviation of the noise; the weight; the distance; what is added or multiplied; degrees "
@@ -104,6 +110,7 @@ def refuse_value(kind: str, value: float) -> None:
         "mean": (0 <= value <= FARTHEST, f"at least 0 and at most {FARTHEST:g}"),
         "smallest-weight": (0 < value < 0.5, "between 0 and 0.5"),
         "separation": (0 <= value <= FARTHEST, f"at least 0 and at most {FARTHEST:g}"),
+        "spaced": (0 <= value <= 2 * MEAN_RANGE, f"at least 0 and at most {2 * MEAN_RANGE:g}"),
         "location": (abs(value) <= FARTHEST, f"from -{FARTHEST:g} to {FARTHEST:g}"),
         "scale": (1 / FARTHEST <= value <= FARTHEST, f"positive and finite, from {1 / FARTHEST:g} to {FARTHEST:g}"),
         "student-t": (
@@ -121,6 +128,7 @@ def refuse_value(kind: str, value: float) -> None:
 # --- room for the means ------------------------------------------------------------------------------------------
 
 
+MEAN_RANGE = 5.0  # means are uniform on [-5, 5]^d
 COSINE_LIMIT = 0.8
 LOWEST_ACCEPTANCE = 1e-4  # of the sets of means that are drawn for a task; below, drawing tasks is refused
 MOST_COMPONENTS = 1000
@@ -129,25 +137,36 @@ MOST_SETS, FEWEST_SETS = 8192, 64
 NUMBERS_AT_ONCE = 1 << 21
 
 
-def check_feasible(dimension: int, n_components: int) -> None:
+def check_feasible(dimension: int, n_components: int, distance: float | None = None) -> None:
     """Refuse tasks whose means would have to be redrawn more than about 10,000 times.
 
-    The `UserError` gives the estimated share of accepted sets of means.
+    The `UserError` gives the estimated share of accepted sets of means. ``distance`` is that of the shift "spaced", in
+    place of the limit of the cosines.
     """
     if n_components > MOST_COMPONENTS:
         raise UserError(f"K={n_components}: tasks have at most {MOST_COMPONENTS} components")
-    acceptance = estimate_acceptance(min(dimension, ROOMY_DIMENSION), n_components)
+    acceptance = estimate_acceptance(min(dimension, ROOMY_DIMENSION), n_components, distance)
     if acceptance < LOWEST_ACCEPTANCE:
         seen = f"about {acceptance:.1g}" if acceptance else "practically none"
+        wanted = f"all pairwise cosines below {COSINE_LIMIT}" if distance is None else f"distances of {distance:g}"
         raise UserError(
-            f"d={dimension}, K={n_components}: {seen} of the random sets of K means have all pairwise cosines below "
-            f"{COSINE_LIMIT}, and tasks need at least {LOWEST_ACCEPTANCE:g}; take fewer components or more dimensions"
+            f"d={dimension}, K={n_components}: {seen} of the random sets of K means have {wanted}, and tasks need at "
+            f"least {LOWEST_ACCEPTANCE:g}; take fewer components or more dimensions"
         )
 
 
+def check_room(dimension: int, n_components: int, shifts: Sequence[ShiftValues]) -> None:
+    """:func:`check_feasible` for tasks under all of these shifts; without any, for the paper's."""
+    if not shifts or any(shift.kind != "spaced" for shift in shifts):
+        check_feasible(dimension, n_components)
+    for shift in shifts:
+        for value in shift.values if shift.kind == "spaced" else ():
+            check_feasible(dimension, n_components, float(value))
+
+
 @functools.cache
-def estimate_acceptance(dimension: int, n_components: int) -> float:
-    """The probability that K means, uniform on [-5, 5]^d, have all pairwise cosines below 0.8.
+def estimate_acceptance(dimension: int, n_components: int, distance: float | None = None) -> float:
+    """The probability that K means, uniform on [-5, 5]^d, have all pairwise cosines below 0.8, or such a ``distance``.
 
     Means are added one at a time to many sets at once, and the sets that go wrong are replaced by copies of the others
     (sequential Monte Carlo: Del Moral, Doucet and Jasra 2006): the product of the shares that go well is an unbiased
@@ -160,9 +179,13 @@ def estimate_acceptance(dimension: int, n_components: int) -> float:
     acceptance = 1.0
     for number in range(n_components):
         new = generator.uniform(-1.0, 1.0, (n_sets, dimension, 1))
-        new /= np.linalg.norm(new, axis=1, keepdims=True)
         before = directions[:, :number]
-        apart = np.flatnonzero((before @ new < COSINE_LIMIT).all((1, 2)))
+        if distance is None:
+            new /= np.linalg.norm(new, axis=1, keepdims=True)
+            apart = np.flatnonzero((before @ new < COSINE_LIMIT).all((1, 2)))
+        else:
+            away = np.linalg.norm(before - new.swapaxes(1, 2), axis=2)
+            apart = np.flatnonzero((away >= distance / MEAN_RANGE).all(1))
         if not len(apart):
             return 0.0
         directions[:, number] = new[..., 0]

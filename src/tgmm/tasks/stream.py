@@ -13,11 +13,21 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from tgmm.counter_random import derive_seed
-from tgmm.mixture import Mixture
-from tgmm.tasks.sampler import labels_from_uniform, sample_component_counts, sample_length, sample_mixtures
+from tgmm.counter_random import derive_seed, random_words
+from tgmm.mixture import Mixture, concatenate
+from tgmm.tasks.sampler import (
+    OUTLIER_RANGE,
+    labels_from_uniform,
+    sample_component_counts,
+    sample_length,
+    sample_mixtures,
+)
+from tgmm.tasks.shifts import Shift, ShiftValues
+from tgmm.tasks.taskset import sample_shifted_mixtures
 
+STREAM_SHIFT = 12  # of the counter-based generator: which shift a batch is under
 NUMBERS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 27}  # coordinates of points drawn together
 MOST_STEPS = 32
 
@@ -32,7 +42,8 @@ class TaskBatch:
     ----------
     mixture : the true parameters, K padded to the largest served with components of weight zero.
     points : Tensor (B, N, d) of float32.
-    n_components : Tensor (B,) of int64.
+    n_components : Tensor (B,) of int64, what a network is asked for: the truth's but under the shift "wrong-k".
+    fresh : further points of the same mixtures (B, N, d), where they were asked for.
     axes : the axes in which a network sees the tasks (B, d, q), where it has its own.
     """
 
@@ -40,10 +51,22 @@ class TaskBatch:
     points: Tensor
     n_components: Tensor
     axes: Tensor | None = None
+    fresh: Tensor | None = None
 
     def __getitem__(self, tasks: slice) -> TaskBatch:
-        axes = None if self.axes is None else self.axes[tasks]
-        return TaskBatch(self.mixture[tasks], self.points[tasks], self.n_components[tasks], axes)
+        axes, fresh = (None if tensor is None else tensor[tasks] for tensor in (self.axes, self.fresh))
+        return TaskBatch(self.mixture[tasks], self.points[tasks], self.n_components[tasks], axes, fresh)
+
+    def tensors(self) -> list[Tensor | None]:
+        """All that a batch consists of."""
+        parts = (self.mixture.weights, self.mixture.means, self.mixture.standard_deviations)
+        return [*parts, self.points, self.n_components, self.axes, self.fresh]
+
+    def copy(self) -> TaskBatch:
+        """A batch of tensors of its own."""
+        mixture = self.mixture.map(torch.clone)
+        axes, fresh = (None if tensor is None else tensor.clone() for tensor in (self.axes, self.fresh))
+        return TaskBatch(mixture, self.points.clone(), self.n_components.clone(), axes, fresh)
 
 
 class TaskStream:
@@ -59,12 +82,17 @@ class TaskStream:
     device : where the tasks are drawn and stay.
     axes : function of points and a mask of padding (B, N), such as ``ComponentNetwork.axes``; its results come with the
         batches.
+    shifts : how tasks differ from the paper's: every batch is under one of these kinds of shift, each equally often,
+        and each of its values. None are the paper's tasks, and so is the kind "none".
+    fresh : whether batches bring further points.
     """
 
     def __init__(
         self, seed: int, size: int, *, dimension: int, covariance: str, n_components: tuple[int, ...], n_points: int,
-        device: torch.device | str = "cpu", axes: Axes | None = None,
+        device: torch.device | str = "cpu", axes: Axes | None = None, shifts: tuple[ShiftValues, ...] = (),
+        fresh: bool = False,
     ):  # fmt: skip
+        self.shifts, self.fresh = shifts, fresh
         self.seed, self.size, self.dimension, self.covariance = seed, size, dimension, covariance
         self.n_components, self.n_points, self.axes = n_components, n_points, axes
         self.device = torch.device(device)
@@ -84,17 +112,54 @@ class TaskStream:
         first, tasks = chunk * self.steps, self.steps * self.size
         index = torch.arange(first * self.size, first * self.size + tasks, device=self.device)
         counts = sample_component_counts(self.seed, index, self.n_components)
-        mixture = sample_mixtures(self.seed, index, counts, self.dimension, self.covariance).to(torch.float32)
-        lengths = [sample_length(self.seed, first + step, self.n_points) for step in range(self.steps)]
-        points = self._points(mixture, derive_seed(self.seed, "noise", chunk), max(lengths))
+        steps = range(first, first + self.steps)
+        lengths = [sample_length(self.seed, step, self.n_points) for step in steps]
+        shifts = [self._shift(step) for step in steps]
+        mixture = self._mixtures(index, counts, shifts).to(torch.float32)
+        points = self._points(mixture, derive_seed(self.seed, "noise", chunk), max(lengths), shifts)
+        fresh = self._points(mixture, derive_seed(self.seed, "fresh", chunk), max(lengths)) if self.fresh else None
+        if self.shifts:
+            extra = torch.tensor([shift.extra_components for shift in shifts], device=self.device)
+            asked = counts + extra.repeat_interleave(self.size)
+            counts = asked.clamp(min(self.n_components), max(self.n_components))
         wide = torch.tensor(lengths, device=self.device).repeat_interleave(self.size)[:, None]
         hidden = torch.arange(max(lengths), device=self.device) >= wide
         axes = None if self.axes is None else self.axes(points, hidden)
-        whole = TaskBatch(mixture, points, counts, axes)
-        parts = [whole[step * self.size : (step + 1) * self.size] for step in range(self.steps)]
-        return [replace(part, points=part.points[:, :n]) for part, n in zip(parts, lengths, strict=True)]
+        whole = TaskBatch(mixture, points, counts, axes, fresh)
+        return [self._shortened(whole[self._tasks(step)], length) for step, length in enumerate(lengths)]
 
-    def _points(self, mixture: Mixture, seed: int, n_points: int) -> Tensor:
+    def _tasks(self, step: int) -> slice:
+        """The tasks of a step among those that are drawn together."""
+        return slice(step * self.size, (step + 1) * self.size)
+
+    @staticmethod
+    def _shortened(batch: TaskBatch, n_points: int) -> TaskBatch:
+        fresh = None if batch.fresh is None else batch.fresh[:, :n_points]
+        return replace(batch, points=batch.points[:, :n_points], fresh=fresh)
+
+    def _shift(self, step: int) -> Shift:
+        """The shift that the tasks of a step are under."""
+        if not self.shifts:
+            return Shift()
+        kind, value = (int(word) for word in random_words(self.seed, STREAM_SHIFT, torch.tensor([step]), 2)[0])
+        chosen = self.shifts[kind * len(self.shifts) >> 32]
+        return Shift(chosen.kind, chosen.values[value * len(chosen.values) >> 32], chosen.filter)
+
+    def _mixtures(self, index: Tensor, counts: Tensor, shifts: list[Shift]) -> Mixture:
+        """The true parameters; tasks under a shift are drawn K by K, as those of task sets are."""
+        if not any(shift.moves_parameters for shift in shifts):
+            return sample_mixtures(self.seed, index, counts, self.dimension, self.covariance)
+        rows, parts, largest = [], [], int(counts.max())
+        for step, shift in enumerate(shifts):
+            tasks = self._tasks(step)
+            for count in counts[tasks].unique().tolist():
+                some = tasks.start + (counts[tasks] == count).nonzero()[:, 0]
+                tasks_of = (count, self.dimension, self.covariance)
+                rows.append(some)
+                parts.append(_padded(sample_shifted_mixtures(shift, self.seed, index[some], *tasks_of), largest))
+        return concatenate(parts)[torch.cat(rows).argsort()]
+
+    def _points(self, mixture: Mixture, seed: int, n_points: int, shifts: list[Shift] | None = None) -> Tensor:
         generator = torch.Generator(self.device).manual_seed(seed)
         draw = {"generator": generator, "device": self.device}
         labels = labels_from_uniform(mixture, torch.rand(mixture.n_tasks, n_points, **draw))
@@ -102,4 +167,30 @@ class TaskStream:
         chosen = labels[..., None].expand(-1, -1, self.dimension)
         if mixture.standard_deviations is not None:
             noise = noise * mixture.standard_deviations.gather(1, chosen)
-        return noise.add_(mixture.means.gather(1, chosen))
+        for step, shift in enumerate(shifts or []):
+            if shift.kind == "student-t" and math.isfinite(shift.value):
+                noise[self._tasks(step)] *= self._student_factor(int(shift.value), n_points, draw)
+        points = noise.add_(mixture.means.gather(1, chosen))
+        for step, shift in enumerate(shifts or []):
+            if shift.kind == "outliers":
+                part = points[self._tasks(step)]
+                away = torch.rand(*part.shape[:2], 1, **draw) < shift.value
+                box = OUTLIER_RANGE * (2.0 * torch.rand(part.shape, **draw) - 1.0)
+                points[self._tasks(step)] = torch.where(away, box, part)
+        return points
+
+    def _student_factor(self, degrees: int, n_points: int, draw: dict) -> Tensor:
+        """Factors (size, N, 1), sqrt((v - 2) / chi2_v), that turn normal noise into Student t of unit covariance."""
+        squares = torch.randn(degrees, self.size, n_points, 1, **draw).square()
+        return ((degrees - 2) / squares.sum(0)).sqrt()
+
+
+def _padded(mixture: Mixture, n_components: int) -> Mixture:
+    """The mixture with components of weight zero behind its own."""
+    behind = n_components - mixture.n_components
+    scales = mixture.standard_deviations
+    return Mixture(
+        pad(mixture.weights, (0, behind)),
+        pad(mixture.means, (0, 0, 0, behind)),
+        None if scales is None else pad(scales, (0, 0, 0, behind), value=1.0),
+    )

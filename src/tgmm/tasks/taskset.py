@@ -44,6 +44,8 @@ def sample_shifted_mixtures(
         return sample_mixtures(
             seed, index, n_components, dimension, covariance, perturbation=shift.value, filter_again=again
         )
+    if shift.kind == "spaced":
+        return sample_mixtures(seed, index, n_components, dimension, covariance, distance=shift.value)
     mixture = sample_mixtures(seed, index, n_components, dimension, covariance)
     if shift.kind == "smallest-weight":
         # Weights are sorted: the first is the lightest.

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from tgmm.models.settings import (
     LOSSES,
@@ -21,13 +21,33 @@ from tgmm.models.settings import (
 )
 from tgmm.settings import OF_SCALE, FamilyName, Name, Settings
 from tgmm.tasks.settings import PriorSettings
+from tgmm.tasks.shifts import TRAINABLE, Shift, ShiftValues
 from tgmm.versions import version
 
 Tasks = Annotated[int, Field(ge=1, le=10**15)]
+Factor = Annotated[float, Field(gt=0, le=1e6)]
+SHIFTS_OF_TRAINING = (
+    "How training tasks differ from the paper's: a step's tasks are under one of these kinds of shift, each equally "
+    "often, and each of its values. The kind none, with the value 0, stands for the paper's tasks; an empty list too."
+)
+
+
+def _refuse_units(shifts: tuple[ShiftValues, ...]) -> tuple[ShiftValues, ...]:
+    for shift in shifts:
+        if shift.kind not in TRAINABLE:
+            raise ValueError(f"networks are trained in the tasks' own units, so not under the shift '{shift.kind}'")
+        for value in shift.values:
+            Shift(shift.kind, value, shift.filter)
+    return shifts
+
+
+TrainingShifts = Annotated[tuple[ShiftValues, ...], AfterValidator(_refuse_units)]
 MEAN_LENGTH = 0.75  # of N0: lengths are uniform between half of it and all of it
 # Settings that have left, at the values at which they did nothing: records of earlier versions have them.
 REMOVED = {"unrolled": 0}
 REMOVED_FROM_BUDGET = {"optimiser": "adamw"}
+# Settings of few recipes: records and fingerprints of all others are as they were before there were any.
+OF_FEW = ("cross_entropy_weight", "shifts")
 
 
 class Budget(Settings):
@@ -77,6 +97,8 @@ class TrainingSettings(Settings):
     recipe: Name = Field(description="Name of the recipe.")
     network: AnyNetwork = Field(description="The architecture.")
     loss: Literal[LOSSES] = Field(description="What training minimises; see tgmm.losses.")
+    cross_entropy_weight: Factor = Field(1.0, description="Factor of the weights' cross-entropy in the loss.")
+    shifts: TrainingShifts = Field((), description=SHIFTS_OF_TRAINING)
     training: Budget = Field(description="How long and how fast it trains.")
     validation_tasks: int = Field(ge=1, le=10**6, description="Number for each K, from a seed of their own.")
     seed: int = Field(ge=0, le=2**62, description="Of the study; every stream derives from it and the family's name.")
@@ -106,6 +128,21 @@ class TrainingSettings(Settings):
             raise ValueError(f"network positions {positions} are fewer than the N = {self.n_points} points of a task")
         return self
 
+    @model_validator(mode="after")
+    def _check_shifts(self) -> TrainingSettings:
+        whole = tuple(range(min(self.n_components), max(self.n_components) + 1))
+        if any(shift.kind == "wrong-k" for shift in self.shifts) and self.n_components != whole:
+            raise ValueError("training with the shift 'wrong-k' needs numbers of components without a gap")
+        return self
+
+    @property
+    def validated_on(self) -> Shift:
+        """The shift of the validation tasks: none, unless training never sees the paper's tasks."""
+        if not self.shifts or any(shift.kind == "none" for shift in self.shifts):
+            return Shift()
+        first = self.shifts[0]
+        return Shift(first.kind, first.values[0], first.filter)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingSettings:
         """Settings from the workflow's JSON or a record; missing, unknown and impossible values are refused by name."""
@@ -113,7 +150,9 @@ class TrainingSettings(Settings):
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain values, as a record holds them."""
-        return {**self.model_dump(mode="json", by_alias=True), "network": self.network.to_dict()}
+        values = {**self.model_dump(mode="json", by_alias=True), "network": self.network.to_dict()}
+        few = {name: type(self).model_fields[name].default for name in OF_FEW}
+        return {key: value for key, value in values.items() if key not in few or getattr(self, key) != few[key]}
 
     def fingerprint(self) -> str:
         """Hash of everything that shapes the result, so that an edited study never resumes another one's state."""

@@ -63,7 +63,10 @@ class StudyStatus:
         self.study, self.work = study, work
 
     def read(self) -> list[FamilyStatus]:
-        return [self._family(family, self.study.train_settings(family)) for family in self.study.families]
+        """Of every family of the default run, and of those for the reviewers that have been begun."""
+        every = [self._family(family, self.study.train_settings(family)) for family in self.study.families]
+        default = self.study.default_families
+        return [status for status in every if status.family in default or status.state != "queued"]
 
     def _family(self, family: str, settings: dict[str, Any]) -> FamilyStatus:
         """A family's model if it is that of these settings, else its last state, if that is."""

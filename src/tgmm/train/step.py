@@ -119,7 +119,7 @@ class TrainingStep:
         self.optimizer.zero()
         with self._autocast():
             estimates = self.network(batch.points, batch.n_components, axes=batch.axes)
-        loss, last = training_loss(estimates, batch, self.settings.loss)
+        loss, last = training_loss(estimates, batch, self.settings.loss, self.settings.cross_entropy_weight)
         loss.backward()
         norm = self.optimizer.step()
         parts = [torch.ones_like(loss), last.total.mean(), last.means.mean(), last.weights.mean()]
@@ -166,10 +166,7 @@ class RecordedStep(TrainingStep):
 
     def _record(self, batch: TaskBatch) -> tuple[torch.cuda.CUDAGraph, TaskBatch]:
         """A graph of a step, and the tensors that it reads. Recording runs nothing."""
-        inputs = TaskBatch(
-            batch.mixture.map(torch.clone), batch.points.clone(), batch.n_components.clone(),
-            None if batch.axes is None else batch.axes.clone(),
-        )  # fmt: skip
+        inputs = batch.copy()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
             super()._compute(inputs)
@@ -188,18 +185,6 @@ class RecordedStep(TrainingStep):
 
 def _copy(source: TaskBatch, target: TaskBatch) -> None:
     """Overwrite the tensors of a batch."""
-
-    def tensors(batch: TaskBatch) -> list[Tensor | None]:
-        mixture = batch.mixture
-        return [
-            mixture.weights,
-            mixture.means,
-            mixture.standard_deviations,
-            batch.points,
-            batch.n_components,
-            batch.axes,
-        ]
-
-    for old, new in zip(tensors(target), tensors(source), strict=True):
+    for old, new in zip(target.tensors(), source.tensors(), strict=True):
         if old is not None:
             old.copy_(new)

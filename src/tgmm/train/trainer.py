@@ -16,13 +16,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tgmm.counter_random import derive_seed
 from tgmm.errors import DivergenceError
-from tgmm.losses import training_loss
+from tgmm.losses import HELDOUT, training_loss
 from tgmm.methods.em import EMSettings, estimate_em
 from tgmm.methods.transformer import estimate_tgmm
 from tgmm.metrics import l2_error
 from tgmm.mixture import Mixture
-from tgmm.tasks.sampler import sample_mixtures, sample_points
 from tgmm.tasks.stream import Axes, TaskBatch, TaskStream
+from tgmm.tasks.taskset import sample_shifted_mixtures, sample_shifted_points
 from tgmm.train.progress import InterruptRequest, TrainingProgress
 from tgmm.train.settings import MEAN_LENGTH, TrainingSettings
 from tgmm.train.state import TrainingRecord, restore_state, save_state
@@ -164,14 +164,15 @@ def training_stream(settings: TrainingSettings, device: torch.device, axes: Axes
     return TaskStream(
         derive_seed(settings.seed, "training tasks", settings.family), settings.training.batch,
         dimension=settings.dimension, covariance=settings.covariance, n_components=settings.n_components,
-        n_points=settings.n_points, device=device, axes=axes,
+        n_points=settings.n_points, device=device, axes=axes, shifts=settings.shifts, fresh=settings.loss == HELDOUT,
     )  # fmt: skip
 
 
 def typical_batch(stream: TaskStream, n_points: int) -> TaskBatch:
     """The first batch at the average number of points, 3/4 N0, to count operations on."""
-    batch = stream.batch(0)
-    return replace(batch, points=batch.points.repeat(1, 2, 1)[:, : round(MEAN_LENGTH * n_points)])
+    batch, length = stream.batch(0), round(MEAN_LENGTH * n_points)
+    fresh = None if batch.fresh is None else batch.fresh.repeat(1, 2, 1)[:, :length]
+    return replace(batch, points=batch.points.repeat(1, 2, 1)[:, :length], fresh=fresh)
 
 
 def training_flops(network: nn.Module, batch: TaskBatch, loss: str) -> float:
@@ -211,8 +212,9 @@ class ValidationSet:
         index = torch.arange(settings.validation_tasks)
         for count in settings.n_components:
             seed = derive_seed(settings.seed, "validation", settings.covariance, settings.dimension, count)
-            truth = sample_mixtures(seed, index, count, settings.dimension, settings.covariance)
-            points, _ = sample_points(truth, seed, index, settings.n_points)
+            shape = (count, settings.dimension, settings.covariance)
+            truth = sample_shifted_mixtures(settings.validated_on, seed, index, *shape)
+            points, _ = sample_shifted_points(settings.validated_on, truth, seed, index, settings.n_points)
             oracle = estimate_em(
                 points, count, EMSettings(start="truth", covariance=settings.covariance),
                 seed=seed, index=index, truth=truth,
