@@ -35,10 +35,10 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/theory.smk"
 include: "workflow/rules/probes.smk"
 include: "workflow/rules/ablation.smk"
-include: "workflow/rules/reviewers.smk"
 include: "workflow/rules/assignment.smk"
 include: "workflow/rules/artefacts.smk"
 include: "workflow/rules/paper.smk"
+include: "workflow/rules/reviewers.smk"
 include: "workflow/rules/page.smk"
 
 

@@ -40,6 +40,7 @@ METHODS = {
     "two-round-em": [{}],
     "gradient": [{"starts": 2}],
     "variational": [{}],
+    "moments": [{}],
     "spectral-em": [{}],
     "truth": [{}],
 }
@@ -48,20 +49,24 @@ RECIPES = {
     "em-steps": {"components": ["tgmm-components-em20"]},
 }
 MEASUREMENTS = ("em", "power", "sizes", "sorted-floor", "fisher")
-ISOTROPIC = ("bayes", "two-round-em", "gradient", "variational", "spectral-em")
+ISOTROPIC = ("bayes", "two-round-em", "gradient", "variational", "moments", "spectral-em")
+SPACED = [{"kind": "spaced", "values": [1, 3]}]
+CONTAMINATED = [{"kind": "none", "values": [0]}, {"kind": "outliers", "values": [0.1]},
+                {"kind": "student-t", "values": [3]}, {"kind": "wrong-k", "values": [-1, 1]},
+                {"kind": "separation", "values": [2]}]  # fmt: skip
 Numbers = dict[str, Any]
 
 
-def taskset(covariance: str = "isotropic", d: int = 2) -> Any:
+def taskset(covariance: str = "isotropic", d: int = 2, shifts: list[dict] | None = None) -> Any:
     from tgmm.tasks.taskset import sample_taskset
 
     return sample_taskset({
         "taskset": "golden", "covariance": covariance, "dimension": d, "n_components": [2, 3], "n_points": [40],
         "tasks": 5, "heldout_points": 20, "seed": 7,
-        "shifts": [{"kind": "none", "values": [0]}] if covariance == "anisotropic" else [
+        "shifts": shifts or ([{"kind": "none", "values": [0]}] if covariance == "anisotropic" else [
             {"kind": "mean", "values": [0, 2]}, {"kind": "student-t", "values": [5]},
             {"kind": "wrong-k", "values": [1]},
-        ],
+        ]),
     })  # fmt: skip
 
 
@@ -76,32 +81,39 @@ def run_tasks() -> Numbers:
     return found
 
 
-def trained(kind: str, folder: Path, covariance: str = "isotropic", loss: str = "matched") -> Path:
+def trained(kind: str, folder: Path, covariance: str = "isotropic", loss: str = "matched", **others: Any) -> Path:
     """The folder of a network of a kind after a few steps."""
     from tgmm.train.family import train_family
     from tgmm.train.settings import TrainingSettings
 
     network = {"kind": kind, **SIZE, **KINDS[kind]}
-    values = TRAINING | {"covariance": covariance, "loss": loss, "network": network}
-    out = folder / f"{kind}-{covariance}-{loss}"
+    values = TRAINING | {"covariance": covariance, "loss": loss, "network": network, **others}
+    out = folder / "-".join([kind, covariance, loss, *others])
     train_family(TrainingSettings.from_dict(values), out, folder / "work", torch.device("cpu"))
     return out
 
 
 def run_training(kind: str) -> Numbers:
-    """Weights and validations after a few steps, with every loss for the default network."""
-    choices = [("isotropic", "matched"), ("anisotropic", "matched")]
-    choices += [("isotropic", loss) for loss in ("sorted", "likelihood", "both")] if kind == "components" else []
+    """Weights and validations after a few steps; for the default network with every loss and on shifted tasks too."""
+    choices: list[tuple[str, str, dict]] = [("isotropic", "matched", {}), ("anisotropic", "matched", {})]
+    if kind == "components":
+        losses = ("sorted", "likelihood", "likelihood-heldout", "both")
+        choices += [("isotropic", loss, {}) for loss in losses]
+        choices += [("isotropic", "matched", {"shifts": CONTAMINATED, "cross_entropy_weight": 10.0})]
     found = {}
     with tempfile.TemporaryDirectory() as folder:
-        for covariance, loss in choices:
+        for covariance, loss, others in choices:
             from tgmm.models.checkpoint import load_checkpoint
 
-            out = trained(kind, Path(folder), covariance, loss)
+            out = trained(kind, Path(folder), covariance, loss, **others)
             state = load_checkpoint(out).network.state_dict()
             history = pd.read_csv(out / "history.csv")
             sizes = [float(tensor.double().square().sum()) for tensor in state.values()]
-            found[f"{covariance} {loss}"] = [*history["validation_l2_error"].dropna(), sum(sizes), len(sizes)]
+            found[" ".join([covariance, loss, *others])] = [
+                *history["validation_l2_error"].dropna(),
+                sum(sizes),
+                len(sizes),
+            ]
     return found
 
 
@@ -149,7 +161,7 @@ def run_scores(kind: str) -> Numbers:
 
     found = {}
     for covariance in ("isotropic", "anisotropic"):
-        tasks = taskset(covariance)
+        tasks = taskset(covariance) if kind != "moments" else taskset(d=1, shifts=SPACED)
         for number, settings in enumerate(METHODS[kind]):
             if kind in ISOTROPIC and covariance == "anisotropic":
                 continue
@@ -309,6 +321,43 @@ def run_paper() -> Numbers:
     return {"files": [str(path.relative_to(root)) for path in required_files(root, "laptop")]}
 
 
+def run_answers() -> Numbers:
+    """Sentences from invented tables."""
+    from tgmm.answers import QUESTIONS
+
+    rng = np.random.default_rng(1)
+
+    def table(methods: list[str], rows: list[dict]) -> pd.DataFrame:
+        cells = pd.DataFrame([{**row, "method": method} for row in rows for method in methods])
+        mean = rng.uniform(0.1, 1.0, len(cells))
+        return cells.assign(mean=mean, low=0.9 * mean, high=1.1 * mean, median=0.8 * mean, slope=-mean,
+                            largest_N_above_floor=64)  # fmt: skip
+
+    common = ["tgmm-components", "tgmm-components-em20", "em-restarts", "em-oracle"]
+    shifts = [
+        {"d": 8, "K": 4, "shift": shift, "shift_value": value}
+        for shift, value in (
+            ("outliers", 0.0),
+            ("outliers", 0.1),
+            ("student-t", 3.0),
+            ("wrong-k", 1.0),
+            ("wrong-k", -1.0),
+        )
+    ]
+    tables = {
+        "tab-floor": table([*common, "cramer-rao"], [{"d": d, "K": 5} for d in (2, 8)]),
+        "tab-sample-complexity": table(common, [{"d": d, "K": 5} for d in (2, 8)]),
+        "tab-separation": table([*common, "sample-mean", "tgmm-close"],
+                                [{"K": K, "shift_value": value} for K in (2, 3) for value in (1.0, 2.0)]),
+        "tab-one-dimension": table(["tgmm-spaced", "em-restarts", "moments", "em-oracle"],
+                                   [{"K": K, "shift_value": value} for K in (2, 3) for value in (1, 2, 3)]),
+        "tab-losses": table(["tgmm-weights-once", "tgmm-weights-ten", "em-oracle"],
+                            [{"K": 3, "metric": metric} for metric in ("mean_error", "weight_error")]),
+        "tab-contaminated-training": table([*common, "tgmm-contaminated"], shifts),
+    }  # fmt: skip
+    return {source: answer(tables[source], Path()) for source, answer in QUESTIONS.values() if source in tables}
+
+
 def run_plane() -> Numbers:
     """What two methods make of a few tasks, and EM's way to it."""
     from tgmm.plane import PlaneSettings, fit_plane
@@ -359,6 +408,7 @@ RUNS: dict[str, Callable[[], Numbers]] = {
     "ablation": run_ablation_part,
     "figures": run_figures,
     "tables": run_tables,
+    "answers": run_answers,
     "paper": run_paper,
     "plane": run_plane,
     "page": run_page,

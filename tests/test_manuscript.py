@@ -17,9 +17,11 @@ from pypdf import PdfReader
 from synthetic_scores import ALL_METHODS, METHODS, probe_table, write_model, write_scores, write_theory
 from tgmm import manuscript
 from tgmm.aggregate import aggregate
+from tgmm.answers import QUESTIONS
 from tgmm.artefacts import write_table
 from tgmm.errors import UserError
-from tgmm.manuscript import build_paper, in_numerical_order, required_files
+from tgmm.manuscript import SUPPLEMENT, build_paper, in_numerical_order, required_files
+from tgmm.study import load_study
 from tgmm.tables.measurements import SORTED_FLOOR_COLUMNS as FLOOR_COLUMNS
 
 SOURCE = Path(__file__).parents[1] / "paper"
@@ -181,11 +183,11 @@ def test_a_layout_that_does_not_settle_is_made_with_the_figures_in_place(root, t
     """Moving figures may end in an endless exchange with the citations, which Typst reports as a missing citation."""
     asked = []
 
-    def compile_source(root, out, inputs):
+    def compile_source(root, out, inputs, document):
         asked.append(inputs["floating"])
         if inputs["floating"] == "yes":
             return "citation could not be located"
-        return compiled(root, out, inputs)
+        return compiled(root, out, inputs, document)
 
     compiled = manuscript.compile_source
     monkeypatch.setattr(manuscript, "compile_source", compile_source)
@@ -362,3 +364,40 @@ def test_a_figure_that_a_scale_does_not_have_is_a_line_in_the_text(root, paper, 
     whole = words(paper)
     assert "Not drawn" not in whole
     assert whole.count("A linear probe of the tokens") == text.count("A linear probe of the tokens") + 1
+
+
+# --- the supplement ---
+
+
+@pytest.fixture(scope="module")
+def supplied(root, tmp_path_factory) -> Path:
+    """A study with something in the place of every answer to the reviewers."""
+    study = changed_study(root, tmp_path_factory.mktemp("supplement"))
+    results = study / "results/smoke"
+    for path in required_files(study, "smoke", document=SUPPLEMENT):
+        stands_in = {".pdf": "figures/fig-effectiveness.pdf", ".csv": "tables/tab-effectiveness.csv"}
+        if path.suffix in stands_in:
+            shutil.copy(results / stands_in[path.suffix], path)
+    told = {question: f"This answers number {place}." for place, question in enumerate(QUESTIONS)}
+    (results / "answers.json").write_text(json.dumps(told))
+    return study
+
+
+def test_the_supplement_gives_every_answer(supplied):
+    pdf = build_paper("smoke", supplied / "supplement.pdf", root=supplied, document=SUPPLEMENT)
+    text = words(pdf)
+    assert all(f"This answers number {place}." in text for place in range(len(QUESTIONS)))
+    assert "scale smoke" in text
+    assert "denoised method of moments [" in text
+
+
+def test_the_supplement_shows_every_figure_for_the_reviewers():
+    wanted = {f"figures/{name}.pdf" for name in load_study(SOURCE.parent / "config.yaml").names("fig-", "reviewers")}
+    shown = {str(path.relative_to(SOURCE.parent / "results/laptop")) for path in
+             required_files(SOURCE.parent, "laptop", document=SUPPLEMENT)}  # fmt: skip
+    assert wanted == {name for name in shown if name.startswith("figures/")}
+
+
+def test_the_supplement_says_which_target_makes_what_is_missing(root, tmp_path):
+    with pytest.raises(UserError, match=r"missing: results/smoke/answers\.json .* -- reviewers"):
+        build_paper("smoke", tmp_path / "none.pdf", root=root, document=SUPPLEMENT)

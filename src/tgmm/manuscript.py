@@ -12,6 +12,7 @@ from pathlib import Path
 from tgmm.errors import UserError
 from tgmm.files import atomic_path
 
+MAIN, SUPPLEMENT = "main.typ", "supplement.typ"
 RESULT_CALL = re.compile(r"\b(result-figure|result-table|scores|measured)\(\"([\w-]+)\"")
 # What Typst says where moving figures and numbered citations have not settled after its five rounds of layout; with the
 # figures in place there is nothing to settle.
@@ -25,8 +26,9 @@ FILES = {
 
 
 def build_paper(
-    scale: str, out: str | Path, *, root: str | Path = ".", left_out: Collection[str] = (), absent: Collection[str] = ()
-) -> Path:
+    scale: str, out: str | Path, *, root: str | Path = ".", left_out: Collection[str] = (),
+    absent: Collection[str] = (), document: str = MAIN,
+) -> Path:  # fmt: skip
     """Set the manuscript in ``root/paper`` with the results in ``root/results/<scale>``.
 
     The PDF carries no date: the same sources and results give the same bytes.
@@ -36,6 +38,7 @@ def build_paper(
     scale, out, root : whose results are shown, the PDF to write, and the folder that holds paper/ and results/.
     left_out : figures that this scale does not have, for want of a trained network; a line stands in their place.
     absent : families that are not trained at this scale; what may lie there of them is not shown.
+    document : the manuscript or its supplement, by file.
 
     Raises
     ------
@@ -43,41 +46,45 @@ def build_paper(
     """
     root = Path(root).resolve()
     results = root / "results" / scale
-    refuse_missing(root, required_files(root, scale, left_out))
+    refuse_missing(root, required_files(root, scale, left_out, document))
     families = {path.parent.name for path in results.glob("models/*/config.json")} - set(absent)
     probed = {path.stem for path in results.glob("probes/*.csv")} - set(absent)
     inputs = {"scale": scale, "results": f"/results/{scale}", "left-out": ",".join(left_out)}
     inputs |= {"families": in_order(families), "probed": in_order(probed)}
+    inputs |= {"summary": "yes" if document == MAIN else "no"}
     with atomic_path(out) as temporary:
         for floating in ("yes", "no"):
-            problem = compile_source(root, temporary, inputs | {"floating": floating})
+            problem = compile_source(root, temporary, inputs | {"floating": floating}, document)
             if problem not in UNSETTLED:
                 break
         if problem:
-            raise UserError(f"paper/main.typ: {problem}")
+            raise UserError(f"paper/{document}: {problem}")
     return Path(out)
 
 
-def compile_source(root: Path, out: Path, inputs: dict[str, str]) -> str:
-    """Set ``paper/main.typ`` as a PDF; what Typst has against it as one line, empty where it has nothing."""
+def compile_source(root: Path, out: Path, inputs: dict[str, str], document: str) -> str:
+    """Set a document of ``paper/`` as a PDF; what Typst has against it as one line, empty where it has nothing."""
     import typst
 
     try:
         typst.compile(
-            root / "paper" / "main.typ", output=out, root=root, sys_inputs=inputs, ignore_system_fonts=True, timestamp=0
+            root / "paper" / document, output=out, root=root, sys_inputs=inputs, ignore_system_fonts=True, timestamp=0
         )
     except typst.TypstError as error:
         return describe(error)
     return ""
 
 
-def required_files(root: Path, scale: str, left_out: Collection[str] = ()) -> list[Path]:
-    """The results that the manuscript shows: the summary, and whatever its sources call for by id."""
-    main, *others = (root / "paper" / "main.typ", *sorted((root / "paper").glob("**/*.typ")))
-    refuse_missing(root, [main])
-    calls = [call for source in others for call in RESULT_CALL.findall(source.read_text(encoding="utf-8"))]
-    names = [FILES[kind].format(name) for kind, name in calls if name not in left_out]
-    return [root / "results" / scale / name for name in dict.fromkeys(["summary.json", *names])]
+def required_files(root: Path, scale: str, left_out: Collection[str] = (), document: str = MAIN) -> list[Path]:
+    """The results that a document shows: the summary, and whatever its sources call for by id."""
+    first = root / "paper" / document
+    refuse_missing(root, [first])
+    sources = [first] if document != MAIN else sorted((root / "paper").glob("**/*.typ"))
+    texts = [source.read_text(encoding="utf-8") for source in sources if document != MAIN or source.name != SUPPLEMENT]
+    calls = [call for text in texts for call in RESULT_CALL.findall(text)]
+    names = ["answers.json" if document == SUPPLEMENT else "summary.json"]
+    names += [FILES[kind].format(name) for kind, name in calls if name not in left_out]
+    return [root / "results" / scale / name for name in dict.fromkeys(names)]
 
 
 def refuse_missing(root: Path, files: list[Path]) -> None:
@@ -85,7 +92,10 @@ def refuse_missing(root: Path, files: list[Path]) -> None:
     missing = [file.relative_to(root) for file in files if not file.is_file()]
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise UserError(f"missing: {missing[0]}{more}, which the paper needs; `snakemake --cores all` makes it")
+        raise UserError(
+            f"missing: {missing[0]}{more}, which the paper needs; `snakemake --cores all` makes it (for the supplement "
+            "`snakemake --cores all -- reviewers`)"
+        )
 
 
 def in_order(names: Collection[str]) -> str:

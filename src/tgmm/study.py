@@ -167,12 +167,20 @@ class Study:
 
     @property
     def left_out(self) -> list[str]:
-        """Artefacts of this scale that would be empty: no family of theirs is trained, no method of theirs applies."""
+        """Artefacts of the default run that would be empty: no family is trained, no method of theirs applies."""
+        return self._left_out(lambda target: target != REVIEWERS)
+
+    @property
+    def reviewers_left_out(self) -> list[str]:
+        """Those of the answers to the reviewers."""
+        return self._left_out(lambda target: target == REVIEWERS)
+
+    def _left_out(self, wanted: Callable[[str], bool]) -> list[str]:
         return [
             name
             for name, artefact in self.config.artefacts.items()
             if name not in self.artefacts
-            and artefact.target != REVIEWERS
+            and wanted(artefact.target)
             and (not artefact.scales or self.scale in artefact.scales)
         ]
 

@@ -39,6 +39,7 @@ VERSIONS: dict[str, int] = {
     "ablation": 1,
     "figures": 2,
     "tables": 3,
+    "answers": 1,  # sentences to the reviewers
     "paper": 1,
     "plane": 1,  # the tasks of the page's live part
     "page": 2,

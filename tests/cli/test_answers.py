@@ -6,7 +6,16 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from tgmm.answers import QUESTIONS, answers, complexity, floor, separation
+from tgmm.answers import (
+    QUESTIONS,
+    answers,
+    beyond_dimensions,
+    complexity,
+    contaminated,
+    floor,
+    losses,
+    separation,
+)
 from tgmm.cli import app, register_commands
 
 register_commands()
@@ -48,6 +57,59 @@ def test_the_first_distance_needs_intervals_apart(tmp_path):
         for value, low, high in ((1.0, 0.2, 0.3), (2.0, 0.07, 0.1), (3.0, 0.01, 0.02))
     ])  # fmt: skip
     assert "K = 3: EM, 10 starts 3." in separation(table, tmp_path)
+
+
+def line(**means) -> pd.DataFrame:
+    rows_of = [
+        rows(K=K, shift_value=value, method=list(means), mean=list(means.values()))
+        for K in (2, 3) for value in (1, 2, 3, 4)
+    ]  # fmt: skip
+    table = pd.concat(rows_of)
+    return table.assign(low=0.9 * table["mean"], high=1.1 * table["mean"])
+
+
+@pytest.mark.parametrize(("em", "cells"), [(0.5, "in every cell"), (0.22, "in 0 of 2 cells"), (0.1, "in 0 of 2 cells")])
+def test_the_network_is_alone_where_no_other_interval_reaches_its_own(tmp_path, em, cells):
+    told = beyond_dimensions(line(**{"em-restarts": em, "tgmm-spaced": 0.2, "em-oracle": 0.05}), tmp_path)
+    assert f"better than every other method {cells}" in told
+    assert "at least 2 standard deviations apart" in told
+    assert "d = 1, K = 3 EM, 10 starts" in told
+
+
+def test_the_plane_is_told_beside_the_line(tmp_path):
+    (tmp_path / "tables").mkdir()
+    names = {"em-restarts": 0.3, "tgmm-components": 0.1, "gradient": 0.01}
+    plane = rows(d=2, K=3, method=list(names), mean=list(names.values()), low=list(names.values()),
+                 high=list(names.values()))  # fmt: skip
+    plane.to_csv(tmp_path / "tables/tab-rivals.csv", index=False)
+    told = beyond_dimensions(line(**{"em-restarts": 0.1, "tgmm-spaced": 0.2}), tmp_path)
+    assert "d = 2, K = 3 EM, 10 starts .300, TGMM components .100" in told
+    assert "in 1 of 3 cells" in told
+
+
+@pytest.mark.parametrize(("weights", "lesson"), [(0.5, "Better in both: CE × 10"), (2.0, "No other loss is better")])
+def test_losses_are_told_as_multiples_of_the_usual_one(tmp_path, weights, lesson):
+    table = pd.concat([
+        rows(metric=metric, K=K, method=["tgmm-weights-once", "tgmm-weights-ten"], mean=[0.1 * K, 0.1 * K * factor])
+        for metric, factor in (("mean_error", 0.8), ("weight_error", weights)) for K in (2, 3)
+    ])  # fmt: skip
+    told = losses(table, tmp_path)
+    assert f"CE × 10 0.80 and {weights:.2f}" in told
+    assert lesson in told
+
+
+def test_contaminated_training_is_told_with_its_cost_on_clean_tasks(tmp_path):
+    methods = {"tgmm-components": 0.1, "tgmm-contaminated": 0.12, "em-restarts": 0.09, "em-oracle": 0.05}
+    table = pd.concat([
+        rows(K=K, shift="outliers", shift_value=value, method=list(methods),
+             mean=[mean * (1 + value) for mean in methods.values()])
+        for K in (3, 4) for value in (0.0, 0.1)
+    ])  # fmt: skip
+    told = contaminated(table, tmp_path)
+    assert "K = 4: clean TGMM components .100, TGMM contaminated .120" in told
+    assert "10 % outliers TGMM components .110" in told
+    assert "degrees of freedom" not in told
+    assert "1.20 times the error" in told
 
 
 def test_what_was_not_made_is_said(tmp_path):

@@ -5,20 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from sklearn.mixture import BayesianGaussianMixture
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from tgmm import metrics
+from tgmm.errors import UserError
 from tgmm.methods.base import TaskPoints
 from tgmm.methods.em import kmeans_plus_plus_start, lookahead_start
 from tgmm.methods.rivals import (
     _adam,
     estimate_gradient,
+    estimate_moments,
     estimate_spectral_em,
     estimate_two_rounds,
     estimate_variational,
+    gauss_quadrature,
 )
-from tgmm.methods.settings import MethodContext, Truth
+from tgmm.methods.settings import MethodContext, Moments, Truth
 from tgmm.methods.spectral import estimate_spectral
 from tgmm.mixture import Mixture
 from tgmm.tasks.sampler import sample_mixtures, sample_points
@@ -124,3 +129,71 @@ def test_the_truth_has_no_error_and_the_accuracy_that_is_to_be_had(tasks):
     result = method(TaskPoints(points, 3, SEED, INDEX, truth))
     assert metrics.mean_error(result.mixture, truth).abs().max() == 0
     assert not result.failures
+
+
+# --- moments ---
+
+
+@given(
+    atoms=st.lists(st.floats(-5, 5), min_size=1, max_size=12, unique=True), count=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)  # fmt: skip
+def test_a_quadrature_has_the_moments_of_its_distribution(atoms, count, seed):
+    atoms = np.sort(np.round(atoms, 2))
+    assume(len(atoms) == 1 or np.diff(atoms).min() > 0.05)
+    mass = np.random.default_rng(seed).dirichlet(np.ones(len(atoms)))
+    weights, nodes = gauss_quadrature(atoms, mass, count)
+    assert len(weights) == len(nodes) == count
+    assert (weights >= 0).all()
+    powers = np.arange(2 * count)[:, None]
+    np.testing.assert_allclose((nodes**powers) @ weights, (atoms**powers) @ mass, rtol=1e-6, atol=1e-5)
+
+
+def test_a_quadrature_of_the_uniform_distribution_is_that_of_gauss_and_legendre():
+    atoms = np.linspace(-1, 1, 20_001)
+    nodes, weights = np.polynomial.legendre.leggauss(3)
+    found = gauss_quadrature(atoms, np.full(len(atoms), 1 / len(atoms)), 3)
+    np.testing.assert_allclose(found[0], weights / 2, atol=1e-3)
+    np.testing.assert_allclose(found[1], nodes, atol=1e-3)
+
+
+def line(count: int, n_points: int) -> tuple[torch.Tensor, Mixture]:
+    """Points (24, N, 1) of mixtures on a line whose means are at least 2.5 apart."""
+    truth = sample_mixtures(SEED, INDEX, count, 1, distance=2.5)
+    return sample_points(truth, SEED, INDEX, n_points)[0].double(), truth
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_moments_find_the_mixture_on_a_line_as_points_grow_many(count):
+    errors = []
+    for n_points in (500, 50_000):
+        points, truth = line(count, n_points)
+        estimate = estimate_moments(points, count).mixture
+        torch.testing.assert_close(estimate.weights.sum(1), torch.ones(24, dtype=torch.float64))
+        errors.append(mean_error(estimate, truth))
+    assert errors[1] < 0.02
+    assert errors[1] < 0.3 * errors[0]
+
+
+def test_moments_move_with_the_points():
+    points, _ = line(2, 200)
+    plain, moved = (estimate_moments(points + offset, 2).mixture for offset in (0.0, 7.5))
+    torch.testing.assert_close(moved.means, plain.means + 7.5, rtol=0, atol=1e-6)
+    torch.testing.assert_close(moved.weights, plain.weights, rtol=0, atol=1e-6)
+
+
+def test_moments_of_hardly_any_distinct_points_are_still_a_mixture():
+    points = torch.tensor([[0.0] * 10, [0.0] * 5 + [1.0] * 5], dtype=torch.float64)[..., None]
+    found = estimate_moments(points, 3).mixture
+    assert found.means.isfinite().all()
+    torch.testing.assert_close(found.weights.sum(1), torch.ones(2, dtype=torch.float64))
+    assert found.means.min() >= -1e-6
+    assert found.means.max() <= 1 + 1e-6
+
+
+def test_moments_are_for_one_dimension_alone(tasks):
+    with pytest.raises(UserError, match="one dimension, not d=8"):
+        estimate_moments(tasks[0], 3)
+    assert Moments(kind="moments").applies("isotropic", 1)
+    assert not Moments(kind="moments").applies("isotropic", 2)
+    assert not Moments(kind="moments").applies("anisotropic", 1)

@@ -8,6 +8,7 @@ import pytest
 from toy_training import VALUES, settings
 
 from tgmm.errors import UserError
+from tgmm.tasks.shifts import Shift
 from tgmm.train.settings import Budget, TrainingSettings
 from tgmm.versions import VERSIONS
 
@@ -41,6 +42,13 @@ def test_a_budget_is_rounded_up_to_whole_batches():
     ("change", "message"),
     [
         ({"familly": "x"}, "unknown key 'familly'; did you mean 'family'"),
+        ({"shifts": [{"kind": "scale", "values": [2]}]}, "'shifts': networks are trained in the tasks' own units"),
+        ({"shifts": [{"kind": "outliers", "values": [2]}]}, "shift 'outliers': values must be at least 0 and below 1"),
+        ({"cross_entropy_weight": 0.0}, "'cross_entropy_weight' must be greater than 0, not 0.0"),
+        (
+            {"shifts": [{"kind": "wrong-k", "values": [1]}], "n_components": [2, 4]},
+            "the shift 'wrong-k' needs numbers of components without a gap",
+        ),
         ({"loss": "mached"}, "unknown value of 'loss': 'mached'; did you mean 'matched'"),
         ({"training__bach": 8}, "unknown key in 'training': 'bach'; did you mean 'batch'"),
         ({"training__tasks": 0}, "'training.tasks' must be greater than or equal to 1, not 0"),
@@ -110,6 +118,21 @@ def test_the_network_serves_the_tasks_of_the_family():
 )  # fmt: skip
 def test_the_fingerprint_covers_every_setting(change):
     assert settings(**change).fingerprint() != settings().fingerprint()
+
+
+def test_settings_of_few_recipes_leave_the_records_of_all_others_as_they_were():
+    assert not {"shifts", "cross_entropy_weight"} & settings().to_dict().keys()
+    few = {"shifts": [{"kind": "student-t", "values": [3], "filter": "before"}], "cross_entropy_weight": 2.0}
+    told = settings(**few)
+    assert few.items() <= told.to_dict().items()
+    assert TrainingSettings.from_dict(told.to_dict()) == told
+    assert len({chosen.fingerprint() for chosen in (told, settings(), settings(shifts=few["shifts"]))}) == 3
+
+
+def test_validation_tasks_are_the_papers_unless_training_never_sees_them():
+    spaced, none = ({"kind": kind, "values": [value]} for kind, value in (("spaced", 2), ("none", 0)))
+    assert settings().validated_on == settings(shifts=[spaced, none]).validated_on == Shift()
+    assert settings(shifts=[spaced]).validated_on == Shift("spaced", 2)
 
 
 def test_the_fingerprint_covers_the_version_and_not_the_name_of_the_scale(monkeypatch):

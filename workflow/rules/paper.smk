@@ -3,8 +3,9 @@ PAPER = STUDY.paper
 MANUSCRIPT = sorted(
     str(path)
     for path in Path("paper").rglob("*")
-    if path.suffix in (".typ", ".bib", ".csl", ".yaml", ".svg") and "build" not in path.parts
+    if path.suffix in (".typ", ".bib", ".csl", ".yaml", ".svg") and path.name != "supplement.typ"
 )
+GAPS = [word for name in STUDY.untrained for word in ("--absent", name)]
 
 
 rule paper:
@@ -29,8 +30,7 @@ rule paper:
         runtime=15,
     params:
         scale=STUDY.scale,
-        gaps=[word for name in STUDY.untrained for word in ("--absent", name)]
-        + [word for name in STUDY.left_out for word in ("--left-out", name)],
+        gaps=GAPS + [word for name in STUDY.left_out for word in ("--left-out", name)],
         version=version("paper"),
     message:
         "Typesetting {output.pdf}"

@@ -103,15 +103,18 @@ def table(
 def paper(
     scale: Annotated[str, typer.Option(help="The scale whose results the paper shows.")] = "laptop",
     out: Annotated[Path | None, typer.Option(help="The PDF to write; default: results/<scale>/paper.pdf.")] = None,
+    supplement: Annotated[bool, typer.Option("--supplement", help="Set the answers to the reviewers.")] = False,
     root: Annotated[Path, typer.Option(help="The folder that holds paper/ and results/.")] = Path(),
     left_out: Annotated[list[str] | None, typer.Option(help="A figure that this scale lacks; repeatable.")] = None,
     absent: Annotated[list[str] | None, typer.Option(help="A family that is not trained; repeatable.")] = None,
 ) -> None:
     """Set the manuscript; its figures, tables and numbers come from results/<scale>."""
-    from tgmm.manuscript import build_paper
+    from tgmm.manuscript import MAIN, SUPPLEMENT, build_paper
 
-    out = out or root / "results" / scale / "paper.pdf"
-    print(f"paper ({scale}) -> {build_paper(scale, out, root=root, left_out=left_out or (), absent=absent or ())}")
+    name, document = ("supplement", SUPPLEMENT) if supplement else ("paper", MAIN)
+    out = out or root / "results" / scale / f"{name}.pdf"
+    build_paper(scale, out, root=root, left_out=left_out or (), absent=absent or (), document=document)
+    print(f"{name} ({scale}) -> {out}")
 
 
 def page(

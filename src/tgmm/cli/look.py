@@ -83,12 +83,18 @@ def answers(
     check: Annotated[
         bool, typer.Option("--check", help="With --into: change nothing, and exit with 1 where the file differs.")
     ] = False,
+    out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write them as JSON instead.")] = None,
 ) -> None:
     """Answer the reviewers' questions in sentences, from the tables that `snakemake -- reviewers` made."""
     from tgmm.answers import answers as find_answers
+    from tgmm.answers import write_answers
 
     if check and into is None:
         raise UserError("--check compares a file with the results: give it with --into")
+    if out is not None:
+        write_answers(root / "results" / scale, out)
+        print(f"answers ({scale}) -> {out}")
+        return
     lines = find_answers(root / "results" / scale)
     if into is None:
         print("\n".join(lines))

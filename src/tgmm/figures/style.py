@@ -154,8 +154,10 @@ STYLES |= {
     "tgmm-contaminated": MethodStyle(
         "TGMM, contaminated training", "TGMM contaminated", PURPLE, "v", (0, (5, 1.2, 1, 1.2))
     ),
-    "tgmm-spaced": MethodStyle("TGMM components", "TGMM", BLUE, "o", "-"),
-    "tgmm-spaced-em20": MethodStyle("TGMM components + 20 EM steps", "TGMM + EM", SKY, "P", (0, (5, 1.5)), 5.0),
+    "tgmm-spaced": MethodStyle("TGMM components, one dimension", "TGMM, d = 1", BLUE, "o", "-"),
+    "tgmm-spaced-em20": MethodStyle(
+        "TGMM components, one dimension, + 20 EM steps", "TGMM, d = 1, + EM", SKY, "P", (0, (5, 1.5)), 5.0
+    ),
     "tgmm-weights-tenth": MethodStyle("cross-entropy × 0.1", "CE × 0.1", VIOLET, ">", "-", 4.4),
     "tgmm-weights-once": MethodStyle("cross-entropy × 1 (as elsewhere)", "CE × 1", BLUE, "o", "-"),
     "tgmm-weights-ten": MethodStyle("cross-entropy × 10", "CE × 10", MAGENTA, "<", "-", 4.4),

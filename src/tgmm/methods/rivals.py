@@ -176,9 +176,12 @@ def _denoised_moments(values: np.ndarray, n_components: int) -> tuple[np.ndarray
     from scipy.optimize import nnls
 
     centre, count = values.mean(), 2 * n_components - 1
+    if values.min() == values.max():
+        return np.eye(n_components)[0], np.full(n_components, centre)
     hermite = hermevander(values - centre, count)[:, 1:]
     covariance = np.atleast_2d(np.cov(hermite.T)) / len(values)
-    factor = np.linalg.cholesky(covariance + RIDGE * np.diag(np.diag(covariance) + 1e-12))
+    variances = np.diag(covariance)
+    factor = np.linalg.cholesky(covariance + RIDGE * np.diag(variances + variances.max()))
     grid = np.linspace(*np.quantile(values - centre, (0.0, 1.0)), GRID)
     powers = grid ** np.arange(1, count + 1)[:, None]
     system, wanted = (solve_triangular(factor, side, lower=True) for side in (powers, hermite.mean(0)))
