@@ -22,7 +22,7 @@ def expected_jobs(scale: str) -> dict[str, int]:
     pictured = [family for family, picture in study.probed.items() if picture]
     return {
         "sample_tasks": len(study.default_tasksets),
-        "train_family": len(study.families),
+        "train_family": len(study.default_families),
         **dict.fromkeys(score_jobs(study), 1),
         "summarise_scores": 1,
         "measure_theorem": len(study.measurements),
@@ -47,7 +47,7 @@ def score_jobs(study: Study, *methods: str) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("scale", ["smoke", "overnight", "paper"])
+@pytest.mark.parametrize("scale", ["smoke", "overnight", pytest.param("paper", marks=pytest.mark.slow)])
 def test_a_dry_run_plans_the_whole_study(project, scale):
     assert project.planned("--config", f"scale={scale}", "allow_cpu_training=true") == expected_jobs(scale)
 
@@ -56,8 +56,9 @@ def test_the_answers_to_the_reviewers_are_a_target_of_their_own(project):
     study = load_study(ROOT / "config.yaml", "smoke")
     planned = project.planned("--config", "scale=smoke", "allow_cpu_training=true", "--", "reviewers")
     assert {name for name in planned if name.startswith("score_")}
-    assert planned["draw_figure"] == len(study.names("fig-", "reviewers")) == 5
-    assert planned["write_table"] == len(study.names("tab-", "reviewers")) == 7
+    assert planned["draw_figure"] == len(study.names("fig-", "reviewers")) == 8
+    assert planned["write_table"] == len(study.names("tab-", "reviewers")) == 10
+    assert planned["answer_reviewers"] == planned["supplement"] == 1
     assert not {"paper", "build_page", "summarise_scores"} & set(planned)
     assert not set(study.names("fig-", "reviewers")) & set(study.names("fig-"))
 
