@@ -54,7 +54,8 @@ def test_what_jobs_ask_for_is_enough_for_what_laptop_runs_took():
     """Measured by Snakemake on cores that had other work; benchmarks/scaling_plan.py collected it."""
     measured = pd.read_csv(ROOT / "benchmarks/measured-laptop.csv", index_col="job")
     study = load_study(ROOT / "config.yaml", "laptop")
-    hours = {f"models/{name}": costs.training_hours(training("laptop", name), gpu=False) for name in study.default_families}
+    families = study.default_families
+    hours = {f"models/{name}": costs.training_hours(training("laptop", name), gpu=False) for name in families}
     for taskset in study.tasksets:
         for group, methods in study.score_groups(taskset).items():
             hours[f"scores/{taskset}-{group}"] = costs.scoring_hours(study, taskset, methods)
@@ -62,7 +63,7 @@ def test_what_jobs_ask_for_is_enough_for_what_laptop_runs_took():
     assert set(hours) <= set(measured.index)
     for job, expected in hours.items():
         assert 60 * costs.job_minutes(expected) > 2 * measured.processor_seconds[job], job
-    for name in study.default_families:
+    for name in families:
         asked = costs.training_memory(training("laptop", name), gpu=False)
         assert asked > 1.5 * measured.memory[f"models/{name}"], name
 

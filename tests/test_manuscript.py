@@ -179,6 +179,7 @@ def test_same_results_give_the_same_bytes(root, paper, tmp_path):
     assert build_paper("smoke", tmp_path / "again.pdf", root=root).read_bytes() == paper.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_layout_that_does_not_settle_is_made_with_the_figures_in_place(root, tmp_path, monkeypatch):
     """Moving figures may end in an endless exchange with the citations, which Typst reports as a missing citation."""
     asked = []
@@ -265,6 +266,7 @@ def test_every_claim_stands_with_its_verdicts_and_figure(root, paper):
     assert "Theorem 1: a transformer" in text
 
 
+@pytest.mark.slow
 def test_verdicts_follow_the_results(root, tmp_path):
     """Other verdicts, and a theorem that fails, change what is said."""
     study = changed_study(root, tmp_path)
@@ -330,6 +332,7 @@ def test_floor_of_the_sorted_loss_is_that_of_the_results(root, paper):
     assert f"the minimiser given the labels has an error of {written(known)}" in words(paper)
 
 
+@pytest.mark.slow
 def test_results_with_gaps_still_make_a_paper(root, tmp_path):
     """No network but the component one, no family of several sample sizes, no record of any training."""
     study = changed_study(root, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -31,6 +32,7 @@ def name_of(requirement: str) -> str:
     return re.split(r"[><=!~;\[ ]", requirement)[0].lower().replace("_", "-")
 
 
+@functools.cache
 def imported(*folders: str) -> set[str]:
     """The distributions whose modules the Python files of some folders import."""
     files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]

@@ -70,6 +70,7 @@ def test_several_k_show_the_curve(run, tmp_path, criterion):
         assert len(record["weights"]) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("d", "shape"),
     [(1, "spherical"), (1, "tied"), (1, "diag"), (3, "spherical"), (3, "tied"), (3, "diag"), (12, "auto")],

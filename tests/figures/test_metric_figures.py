@@ -316,6 +316,7 @@ def test_one_number_of_components_makes_one_column(shifted):
         assert overlapping(figure) == []
 
 
+@pytest.mark.slow
 def test_every_method_at_once_has_a_legend_that_fits(shifted):
     methods = list(STYLES)
     crowd = pd.concat([shifted[shifted["method"] == "em"].assign(method=name) for name in methods])

@@ -39,6 +39,7 @@ def test_overlap_costs_information():
     assert (near > wide).all()
 
 
+@pytest.mark.slow
 def test_the_bound_of_the_test_tasks_at_eight_dimensions():
     """Computed elsewhere by other code: .0171 for K = 2 and .0259 for K = 3 at d = 8 and N = 128."""
     table = measure_fisher((8,), (2, 3), n_tasks=48).set_index("K")

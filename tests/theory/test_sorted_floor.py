@@ -170,6 +170,7 @@ def test_with_very_unequal_weights_the_floor_is_the_statistical_one(make_tasks):
         assert l2_error(estimate, truth).mean() < 1.1 * l2_error(oracle, truth).mean()
 
 
+@pytest.mark.slow
 def test_the_names_of_labels_and_components_do_not_matter(make_tasks):
     truth, points, labels, index = make_tasks(4, 8, 3)
     order = torch.tensor([2, 0, 1])
@@ -236,6 +237,7 @@ def test_the_chains_converge_to_the_posterior_on_a_grid(make_tasks):
     assert average.weights[:, 0].mean() == pytest.approx(expected[2], abs=5e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_components", [2, 4])
 def test_both_approaches_agree_where_components_are_far_apart(make_tasks, n_components):
     truth, points, labels, index = make_tasks(48, 8, n_components)
@@ -248,6 +250,7 @@ def test_both_approaches_agree_where_components_are_far_apart(make_tasks, n_comp
     torch.testing.assert_close(known.mixture.weights, sampled.mixture.weights, rtol=0.0, atol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_components", "anchor", "statistical"), [(2, 0.53, 0.017), (3, 1.22, 0.026), (4, 2.03, 0.036), (5, 2.91, 0.046)]
 )

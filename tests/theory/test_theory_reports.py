@@ -70,6 +70,7 @@ def test_commands_print_both_estimates_and_their_difference():
     assert [float(part.split()[0]) < 1e-10 for part in output.split("largest difference:")[1:]] == [True, True]
 
 
+@pytest.mark.slow
 def test_measure_writes_a_table(tmp_path):
     run("measure", "em", "--out", tmp_path / "em.csv", "--tasks", 1, "--widths", "512")
     assert set(EM_COLUMNS) <= set(pd.read_csv(tmp_path / "em.csv").columns)

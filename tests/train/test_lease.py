@@ -78,6 +78,7 @@ def test_the_lease_of_a_node_that_is_gone_lapses(tmp_path):
     end(second)
 
 
+@pytest.mark.slow
 def test_of_two_that_wait_for_a_lapsed_lease_one_gets_it(tmp_path):
     write_lease(tmp_path, node="gone")
     both = [trainer(tmp_path, "n1"), trainer(tmp_path, "n2")]

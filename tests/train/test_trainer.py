@@ -286,6 +286,7 @@ def start_trainer(folder: Path, state_seconds: float = 60.0) -> subprocess.Popen
     return process
 
 
+@pytest.mark.slow
 def test_a_terminated_process_saves_and_the_next_one_ends_with_the_same_bits(released, tmp_path, capsys):
     process = start_trainer(tmp_path)
     process.terminate()
@@ -383,6 +384,7 @@ def test_signals_are_deferred_and_handlers_restored(number):
 # --- what is trained ---
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_so_does_the_validation_error(tmp_path):
     trainer, _ = run(
         tmp_path, n_components=[2], training__tasks=120 * 32, training__batch=32, training__validate_every=10 * 32,

@@ -53,6 +53,7 @@ def submissions(text: str) -> int:
     return len(re.findall(r"Group job \w+ \(", text)) + len(re.findall(r"^Job \d+: ", text, re.MULTILINE)) - here
 
 
+@pytest.mark.slow
 def test_the_paper_takes_few_submissions(cluster):
     text = plan(cluster, "--config", "scale=paper")
     assert sum(read_job_table(text).values()) > 100

@@ -77,6 +77,7 @@ def test_every_profile_plans_the_study(project, profile):
     assert "train_family" in result.stdout + result.stderr
 
 
+@pytest.mark.slow
 def test_the_linter_finds_nothing_but_the_absence_of_conda(project):
     result = project.command("snakemake", "--lint")
     findings = re.findall(r"^    \* (.*)$", result.stdout + result.stderr, re.MULTILINE)

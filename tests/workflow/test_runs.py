@@ -16,6 +16,9 @@ from tgmm.study import Study, load_study
 FIGURES_AND_AFTER = {"draw_figure", "write_table", "paper", "fit_plane", "build_page", "all"}
 
 
+SCALES = ("smoke", "paper")
+
+
 def expected_jobs(scale: str) -> dict[str, int]:
     """Jobs of a whole run, from the study."""
     study = load_study(ROOT / "config.yaml", scale)
@@ -47,7 +50,9 @@ def score_jobs(study: Study, *methods: str) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("scale", ["smoke", "overnight", pytest.param("paper", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "scale", ["overnight", *(pytest.param(name, marks=pytest.mark.slow) for name in ("smoke", "paper"))]
+)
 def test_a_dry_run_plans_the_whole_study(project, scale):
     assert project.planned("--config", f"scale={scale}", "allow_cpu_training=true") == expected_jobs(scale)
 
@@ -96,6 +101,7 @@ def test_cosmetic_edits_rerun_nothing(rerun):
     assert rerun.planned() == {}
 
 
+@pytest.mark.slow
 def test_a_budget_reruns_only_what_depends_on_it(rerun):
     study = load_study(ROOT / "config.yaml")
     tasks = study.config.training["matched"].tasks
@@ -109,11 +115,13 @@ def test_a_budget_reruns_only_what_depends_on_it(rerun):
     assert "sample_tasks" not in jobs
 
 
+@pytest.mark.slow
 def test_an_artefact_reruns_alone(rerun):
     rerun.replace("config.yaml", "metric: accuracy", "metric: mean_error")
     assert rerun.planned() == {"draw_figure": 1, "paper": 1, "build_page": 1, "all": 1}
 
 
+@pytest.mark.slow
 def test_the_ablation_is_a_target_of_its_own(finished):
     study = load_study(ROOT / "config.yaml")
     assert not any("ablation" in name for name in read_job_table(finished.output))
@@ -207,12 +215,14 @@ def test_broken_yaml_stops_the_run_with_one_line(project):
     assert "config.yaml: line" in result.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_failing_command_fails_the_run(project):
     result = project.snakemake("-q", "all", "--", "tasks", STAND_IN_FAILS="sample-tasks")
     assert result.returncode != 0
     assert "tgmm: it failed" in result.stdout + result.stderr
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_same_command_goes_on_without_unlocking(project):
     target = "results/laptop/tasks/effectiveness-d2.safetensors"
     first = start_and_wait(project, target)

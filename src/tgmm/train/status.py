@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tgmm.errors import UserError
 from tgmm.train.lease import is_held
 from tgmm.train.settings import TrainingSettings
@@ -186,9 +188,6 @@ def still_learning(history: pd.DataFrame) -> bool:
     A history (``tasks``, ``validation_l2_error``, in any order) without a validation in its first two thirds shows no
     end of learning and counts as still learning.
     """
-    rows = history.dropna(subset=["validation_l2_error"])
-    before = rows["tasks"] <= (1 - LAST_PART) * history["tasks"].max()
-    if not before.any():
-        return True
-    earlier, best = rows.loc[before, "validation_l2_error"].min(), rows["validation_l2_error"].min()
-    return bool(best < (1 - LEAST_GAIN) * earlier)
+    tasks, errors = (history[name].to_numpy(float) for name in ("tasks", "validation_l2_error"))
+    before = errors[~np.isnan(errors) & (tasks <= (1 - LAST_PART) * np.nanmax(tasks))]
+    return not before.size or bool(np.nanmin(errors) < (1 - LEAST_GAIN) * before.min())
