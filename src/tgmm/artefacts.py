@@ -533,7 +533,7 @@ def write_table(
     stem: str | Path,
     tables: Mapping[str, str | Path] | None = None,
 ) -> list[Path]:
-    """Write ``stem.csv`` (long, full precision), ``stem.md`` and ``stem.tex`` (wide, to read); return their paths.
+    """Write ``stem.csv`` (long, eight digits), ``stem.md`` and ``stem.tex`` (wide, to read); return their paths.
 
     The parameters are those of :func:`draw_figure`.
     """
@@ -546,7 +546,7 @@ def write_table(
     rows = rows_of(read[0], settings, read[1]) if rows_of.tables else rows_of(read[0], settings)
     wide = getattr(module, f"{name}_table")(rows, settings)
     texts = {
-        "csv": rows[rows_of.written].to_csv(index=False, float_format="%.10g", lineterminator="\n"),
+        "csv": rows[rows_of.written].to_csv(index=False, float_format="%.8g", lineterminator="\n"),
         "md": to_markdown(wide),
         "tex": to_latex(wide),
     }

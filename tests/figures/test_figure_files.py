@@ -5,14 +5,21 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 from synthetic_scores import METHODS, history, trained_on
 from tgmm.aggregate import read_table
 from tgmm.artefacts import draw_figure
 from tgmm.errors import UserError
+from tgmm.figures.layout import save_figure
+from tgmm.figures.style import SERIES
 
 SETTINGS = {
     "id": "fig-effectiveness", "kind": "metric-against-dimension", "taskset": "effectiveness", "metric": "l2_error",
@@ -51,6 +58,27 @@ def test_same_input_gives_the_same_bytes(files, summary_path, tmp_path):
     environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
     assert [(tmp_path / f"theirs.{suffix}").read_bytes() for suffix in ("pdf", "png")] == files
+
+
+def test_a_picture_of_few_colours_looks_like_one_of_all():
+    """Beside what matplotlib writes itself, of a figure with smooth colours and with text."""
+    figure = Figure(figsize=(3, 2))
+    ax = figure.subplots()
+    ax.imshow(np.linspace(0, 1, 64).reshape(8, 8), cmap="viridis")
+    for number, color in enumerate(SERIES):
+        ax.plot([0, 7], [number, 7 - number], color=color, label=f"line {number}")
+    ax.legend()
+    with TemporaryDirectory() as folder:
+        save_figure(figure, Path(folder) / "few", title="A title", caption="Mean ± spread of ℓ2")
+        figure.savefig(Path(folder) / "all.png")
+        with Image.open(Path(folder) / "few.png") as few, Image.open(Path(folder) / "all.png") as every:
+            assert few.mode == "P"
+            assert few.info["Description"] == "Mean ± spread of ℓ2"
+            assert few.info["dpi"] == pytest.approx(every.info["dpi"])
+            difference = np.abs(np.asarray(few.convert("RGB"), int) - np.asarray(every.convert("RGB"), int))
+        assert (Path(folder) / "few.png").stat().st_size < 0.6 * (Path(folder) / "all.png").stat().st_size
+    assert difference.mean() < 1.0
+    assert np.quantile(difference, 0.999) < 24
 
 
 def test_files_name_their_figure_and_no_date_or_program(files):
