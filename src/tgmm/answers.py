@@ -123,7 +123,7 @@ def beyond_dimensions(table: pd.DataFrame, results: Path) -> str:
     parts, alone = [], []
     for K in sorted(table["K"].unique()):
         rows = cell(table, K=K, shift_value=value)
-        parts.append(f"d = 1, K = {K} {_listed(rows)}")
+        parts.append(f"d = 1, K = {K} {_listed(rows.drop(index=['sample-mean', 'em'], errors='ignore'))}")
         alone.append(_is_alone(rows, ("tgmm-spaced", "tgmm-spaced-em20")))
     plane = results / "tables" / "tab-rivals.csv"
     if plane.is_file():

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from tgmm.columns import reads
 from tgmm.figures import style
 from tgmm.figures.data import OK, fill, mark_undefined, provenance, select_summary
-from tgmm.figures.layout import grid_layout, method_legend
+from tgmm.figures.layout import grid_layout, label_log_axis, method_legend
 from tgmm.figures.style import FILLED, INK, is_floor, method_style, metric_text
 
 HEIGHT = 1.9
@@ -89,6 +89,8 @@ def _draw_panel(ax: Axes, rows: pd.DataFrame) -> None:
     ax.step(best["x"], best["mean"], where="post", color=INK, linewidth=0.8, zorder=0)
     ax.set_xscale("log")
     ax.set_yscale("log")
+    for axis, (low, high) in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+        label_log_axis(axis, high / low)
 
 
 def _spread(value: float, low: float, high: float) -> list[list[float]]:
