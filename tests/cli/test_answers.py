@@ -102,7 +102,7 @@ def test_contaminated_training_is_told_with_its_cost_on_clean_tasks(tmp_path):
     methods = {"tgmm-components": 0.1, "tgmm-contaminated": 0.12, "em-restarts": 0.09, "em-oracle": 0.05}
     table = pd.concat([
         rows(K=K, shift="outliers", shift_value=value, method=list(methods),
-             mean=[mean * (1 + value) for mean in methods.values()])
+             mean=[mean * (1 + value) for mean in methods.values()], low=0.04, high=[0.2, 0.03 + value, 0.2, 0.06])
         for K in (3, 4) for value in (0.0, 0.1)
     ])  # fmt: skip
     told = contaminated(table, tmp_path)
@@ -110,6 +110,7 @@ def test_contaminated_training_is_told_with_its_cost_on_clean_tasks(tmp_path):
     assert "10 % outliers TGMM components .110" in told
     assert "degrees of freedom" not in told
     assert "1.20 times the error" in told
+    assert told.endswith("with clean.")
 
 
 def test_what_was_not_made_is_said(tmp_path):
