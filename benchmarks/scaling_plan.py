@@ -72,7 +72,7 @@ def mean_hours(measured: pd.DataFrame, kind: str) -> float:
 
 def jobs_of(study: Study, measured: pd.DataFrame) -> dict[str, Job]:
     """Every job of a scale but the ablation."""
-    jobs = {f"models/{name}": Job(training_hours(study, name), gpu=True) for name in study.families}
+    jobs = {f"models/{name}": Job(training_hours(study, name), gpu=True) for name in study.default_families}
     made_by: dict[str, str] = {}
     for taskset in study.default_tasksets:
         jobs[f"tasks/{taskset}"] = Job(mean_hours(measured, "tasks/") * study.config.test_tasks / 256)
@@ -120,7 +120,7 @@ def wall_hours(jobs: dict[str, Job], gpus: int) -> float:
 
 def storage_gigabytes(study: Study) -> dict[str, float]:
     """What results and resumable states take."""
-    settings = [TrainingSettings.from_dict(study.train_settings(name)) for name in study.families]
+    settings = [TrainingSettings.from_dict(study.train_settings(name)) for name in study.default_families]
     weights = sum(4 * sum(p.numel() for p in each.network.build().parameters()) for each in settings)
     rows = 0
     for taskset, _ in study.scores:
