@@ -382,7 +382,7 @@ def supplied(root, tmp_path_factory) -> Path:
         if path.suffix in stands_in:
             shutil.copy(results / stands_in[path.suffix], path)
     told = {question: f"This answers number {place}." for place, question in enumerate(QUESTIONS)}
-    (results / "answers.json").write_text(json.dumps(told))
+    (results / "tables/answers.json").write_text(json.dumps(told))
     return study
 
 
@@ -402,5 +402,5 @@ def test_the_supplement_shows_every_figure_for_the_reviewers():
 
 
 def test_the_supplement_says_which_target_makes_what_is_missing(root, tmp_path):
-    with pytest.raises(UserError, match=r"missing: results/smoke/answers\.json .* -- reviewers"):
+    with pytest.raises(UserError, match=r"missing: results/smoke/tables/answers\.json .* -- reviewers"):
         build_paper("smoke", tmp_path / "none.pdf", root=root, document=SUPPLEMENT)

@@ -82,7 +82,7 @@ def required_files(root: Path, scale: str, left_out: Collection[str] = (), docum
     sources = [first] if document != MAIN else sorted((root / "paper").glob("**/*.typ"))
     texts = [source.read_text(encoding="utf-8") for source in sources if document != MAIN or source.name != SUPPLEMENT]
     calls = [call for text in texts for call in RESULT_CALL.findall(text)]
-    names = ["answers.json" if document == SUPPLEMENT else "summary.json"]
+    names = ["tables/answers.json" if document == SUPPLEMENT else "summary.json"]
     names += [FILES[kind].format(name) for kind, name in calls if name not in left_out]
     return [root / "results" / scale / name for name in dict.fromkeys(names)]
 

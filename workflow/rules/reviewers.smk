@@ -2,7 +2,7 @@
 REVIEWERS_ARTEFACTS = [*files_of(STUDY.names(FIGURE, REVIEWERS)), *files_of(STUDY.names(TABLE, REVIEWERS))]
 
 
-SUPPLEMENT = f"{STUDY.results}/supplement.pdf"
+SUPPLEMENT = f"{STUDY.results}/tables/supplement.pdf"
 
 
 rule reviewers:
@@ -43,7 +43,7 @@ rule answer_reviewers:
         tables=[path for path in REVIEWERS_ARTEFACTS if path.endswith(".csv")],
         scores=[STUDY.score_file(taskset, method) for taskset, method in STUDY.reviewers_scores],
     output:
-        answers="results/{scale}/answers.json",
+        answers="results/{scale}/tables/answers.json",
     log:
         "logs/{scale}/answers.log",
     benchmark:
@@ -69,7 +69,7 @@ rule supplement:
         "paper/style.typ",
         "paper/references.bib",
         REVIEWERS_ARTEFACTS,
-        answers=f"{STUDY.results}/answers.json",
+        answers=f"{STUDY.results}/tables/answers.json",
     output:
         pdf=report(SUPPLEMENT, caption="../report/paper.rst", category="Paper"),
     log:

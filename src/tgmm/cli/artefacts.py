@@ -111,10 +111,10 @@ def paper(
     """Set the manuscript; its figures, tables and numbers come from results/<scale>."""
     from tgmm.manuscript import MAIN, SUPPLEMENT, build_paper
 
-    name, document = ("supplement", SUPPLEMENT) if supplement else ("paper", MAIN)
+    name, document = ("tables/supplement", SUPPLEMENT) if supplement else ("paper", MAIN)
     out = out or root / "results" / scale / f"{name}.pdf"
     build_paper(scale, out, root=root, left_out=left_out or (), absent=absent or (), document=document)
-    print(f"{name} ({scale}) -> {out}")
+    print(f"{Path(name).name} ({scale}) -> {out}")
 
 
 def page(
