@@ -79,9 +79,9 @@ def required_files(root: Path, scale: str, left_out: Collection[str] = (), docum
     """The results that a document shows: the summary, and whatever its sources call for by id."""
     first = root / "paper" / document
     refuse_missing(root, [first])
-    sources = [first] if document != MAIN else sorted((root / "paper").glob("**/*.typ"))
-    texts = [source.read_text(encoding="utf-8") for source in sources if document != MAIN or source.name != SUPPLEMENT]
-    calls = [call for text in texts for call in RESULT_CALL.findall(text)]
+    of_main = [path for path in sorted((root / "paper").glob("**/*.typ")) if path.name != SUPPLEMENT]
+    sources = [first] if document == SUPPLEMENT else of_main
+    calls = [call for source in sources for call in RESULT_CALL.findall(source.read_text(encoding="utf-8"))]
     names = ["tables/answers.json" if document == SUPPLEMENT else "summary.json"]
     names += [FILES[kind].format(name) for kind, name in calls if name not in left_out]
     return [root / "results" / scale / name for name in dict.fromkeys(names)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
@@ -17,6 +19,7 @@ from tgmm.answers import (
     separation,
 )
 from tgmm.cli import app, register_commands
+from tgmm.errors import UserError
 
 register_commands()
 
@@ -131,3 +134,17 @@ def test_a_file_is_written_and_checked(tmp_path):
     assert "old" not in page.read_text()
     assert CliRunner().invoke(app, [*command, "--check"]).exit_code == 0
     assert "1.50" in CliRunner().invoke(app, command[:3]).output
+
+
+def test_the_answers_are_written_for_the_supplement(tmp_path):
+    (tmp_path / "results" / "laptop" / "tables").mkdir(parents=True)
+    FLOOR.to_csv(tmp_path / "results" / "laptop" / "tables" / "tab-floor.csv", index=False)
+    out = tmp_path / "answers.json"
+    command = ["answers", "--root", str(tmp_path), "--out", str(out)]
+    refused = CliRunner().invoke(app, [*command, "--into", str(tmp_path / "page.md")])
+    assert isinstance(refused.exception, UserError)
+    assert not out.exists()
+    assert CliRunner().invoke(app, command).exit_code == 0
+    told = json.loads(out.read_text())
+    assert list(told) == list(QUESTIONS)
+    assert "TGMM components 1.50" in told["How far is all this from the statistical floor?"]

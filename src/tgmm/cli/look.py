@@ -86,16 +86,17 @@ def answers(
     out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Write them as JSON instead.")] = None,
 ) -> None:
     """Answer the reviewers' questions in sentences, from the tables that `snakemake -- reviewers` made."""
-    from tgmm.answers import answers as find_answers
-    from tgmm.answers import write_answers
+    from tgmm import answers as reviewers
 
     if check and into is None:
         raise UserError("--check compares a file with the results: give it with --into")
+    if out is not None and into is not None:
+        raise UserError("--out writes a file of its own and --into a part of one: give one of them")
     if out is not None:
-        write_answers(root / "results" / scale, out)
+        reviewers.write_answers(root / "results" / scale, out)
         print(f"answers ({scale}) -> {out}")
         return
-    lines = find_answers(root / "results" / scale)
+    lines = reviewers.answers(root / "results" / scale)
     if into is None:
         print("\n".join(lines))
     else:

@@ -63,7 +63,7 @@ class TaskSetSettings(Settings):
 
     def all_shifts(self) -> list[Shift]:
         """Every value of every shift; one that shifts nothing where there are none."""
-        shifts = [Shift(entry.kind, value, entry.filter) for entry in self.shifts for value in entry.values]
+        shifts = [shift for entry in self.shifts for shift in entry.shifts]
         return shifts or [Shift()]
 
 

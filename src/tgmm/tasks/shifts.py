@@ -99,6 +99,11 @@ class ShiftValues(Settings):
         "authors' newest code).",
     )
 
+    @property
+    def shifts(self) -> list[Shift]:
+        """One for each value; a `UserError` for a value that makes no sense."""
+        return [Shift(self.kind, value, self.filter) for value in self.values]
+
 
 def refuse_value(kind: str, value: float) -> None:
     """Raise a `UserError` unless the kind of shift is known and the value makes sense for it."""

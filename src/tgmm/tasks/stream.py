@@ -54,19 +54,17 @@ class TaskBatch:
     fresh: Tensor | None = None
 
     def __getitem__(self, tasks: slice) -> TaskBatch:
-        axes, fresh = (None if tensor is None else tensor[tasks] for tensor in (self.axes, self.fresh))
-        return TaskBatch(self.mixture[tasks], self.points[tasks], self.n_components[tasks], axes, fresh)
+        return self.map(lambda tensor: tensor[tasks])
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> TaskBatch:
+        """A batch of what a function makes of each tensor."""
+        axes, fresh = (None if tensor is None else function(tensor) for tensor in (self.axes, self.fresh))
+        return TaskBatch(self.mixture.map(function), function(self.points), function(self.n_components), axes, fresh)
 
     def tensors(self) -> list[Tensor | None]:
         """All that a batch consists of."""
         parts = (self.mixture.weights, self.mixture.means, self.mixture.standard_deviations)
         return [*parts, self.points, self.n_components, self.axes, self.fresh]
-
-    def copy(self) -> TaskBatch:
-        """A batch of tensors of its own."""
-        mixture = self.mixture.map(torch.clone)
-        axes, fresh = (None if tensor is None else tensor.clone() for tensor in (self.axes, self.fresh))
-        return TaskBatch(mixture, self.points.clone(), self.n_components.clone(), axes, fresh)
 
 
 class TaskStream:
@@ -142,8 +140,8 @@ class TaskStream:
         if not self.shifts:
             return Shift()
         kind, value = (int(word) for word in random_words(self.seed, STREAM_SHIFT, torch.tensor([step]), 2)[0])
-        chosen = self.shifts[kind * len(self.shifts) >> 32]
-        return Shift(chosen.kind, chosen.values[value * len(chosen.values) >> 32], chosen.filter)
+        chosen = self.shifts[kind * len(self.shifts) >> 32].shifts
+        return chosen[value * len(chosen) >> 32]
 
     def _mixtures(self, index: Tensor, counts: Tensor, shifts: list[Shift]) -> Mixture:
         """The true parameters; tasks under a shift are drawn K by K, as those of task sets are."""

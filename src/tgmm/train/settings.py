@@ -36,8 +36,7 @@ def _refuse_units(shifts: tuple[ShiftValues, ...]) -> tuple[ShiftValues, ...]:
     for shift in shifts:
         if shift.kind not in TRAINABLE:
             raise ValueError(f"networks are trained in the tasks' own units, so not under the shift '{shift.kind}'")
-        for value in shift.values:
-            Shift(shift.kind, value, shift.filter)
+        _ = shift.shifts  # each value is checked
     return shifts
 
 
@@ -140,8 +139,7 @@ class TrainingSettings(Settings):
         """The shift of the validation tasks: none, unless training never sees the paper's tasks."""
         if not self.shifts or any(shift.kind == "none" for shift in self.shifts):
             return Shift()
-        first = self.shifts[0]
-        return Shift(first.kind, first.values[0], first.filter)
+        return self.shifts[0].shifts[0]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TrainingSettings:

@@ -166,7 +166,7 @@ class RecordedStep(TrainingStep):
 
     def _record(self, batch: TaskBatch) -> tuple[torch.cuda.CUDAGraph, TaskBatch]:
         """A graph of a step, and the tensors that it reads. Recording runs nothing."""
-        inputs = batch.copy()
+        inputs = batch.map(torch.clone)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
             super()._compute(inputs)
