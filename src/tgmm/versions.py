@@ -19,7 +19,7 @@ VERSIONS: dict[str, int] = {
     "training:criterion": 1,
     "scores:em": 1,
     "scores:spectral": 1,
-    "scores:tgmm": 3,
+    "scores:tgmm": 4,
     "scores:sample-mean": 1,
     "scores:bayes": 2,
     "scores:two-round-em": 1,
@@ -34,7 +34,7 @@ VERSIONS: dict[str, int] = {
     "theory:sizes": 1,
     "theory:sorted-floor": 1,
     "theory:fisher": 1,
-    "probes": 1,
+    "probes": 2,
     "real-data": 1,  # fits of well-known data sets
     "ablation": 1,
     "figures": 3,

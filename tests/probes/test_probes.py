@@ -18,7 +18,7 @@ from tgmm.methods.em import run_em_steps
 from tgmm.metrics import best_permutation, l2_error, pairwise_errors
 from tgmm.mixture import Mixture, responsibilities
 from tgmm.models.attention import SMALLEST_SHARE, ScatterAttention
-from tgmm.models.checkpoint import load_checkpoint, save_checkpoint
+from tgmm.models.checkpoint import save_checkpoint
 from tgmm.models.settings import NETWORK_KINDS
 from tgmm.probes import measure
 from tgmm.probes.measure import correlation, cosine, em_path, fit_probe, over_points, parameter_vector, without
@@ -211,8 +211,7 @@ def test_untrained_weights_are_those_that_training_begins_from(tmp_path):
     trainer = Trainer(TrainingSettings.from_dict(values), tmp_path / "work")
     save_checkpoint(tmp_path / "model", trainer.network, {"family": FAMILY, "settings": values | {"network": {}}})
     untrained = load_networks(tmp_path / "model", SETTINGS | {"seed": 77})["untrained"].state_dict()
-    begun = load_checkpoint(tmp_path / "model").network.state_dict()
-    assert all(torch.equal(untrained[name], tensor) for name, tensor in begun.items())
+    assert all(torch.equal(untrained[name], tensor) for name, tensor in trainer.network.state_dict().items())
 
 
 def test_the_table_is_whole_and_reproducible(model, measured):

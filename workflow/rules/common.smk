@@ -91,8 +91,8 @@ def refuse_half_pulled():
 
 def missing_of_release(results):
     """Released files that are neither here nor in DVC's cache, where others are; none where nothing was ever pulled."""
-    lock = Path("dvc.lock")
-    stages = yaml.safe_load(lock.read_text())["stages"].values() if lock.is_file() else ()
+    locks = [Path("dvc.lock"), *Path("workflow").glob("*/dvc.lock")]
+    stages = [stage for lock in locks if lock.is_file() for stage in yaml.safe_load(lock.read_text())["stages"].values()]
     released = {out["path"]: out.get("nfiles", 1) for stage in stages for out in stage.get("outs", ())}
     if f"{results}/models" not in released or not any(Path(".dvc/cache/files").glob("*/*/*")):
         return []

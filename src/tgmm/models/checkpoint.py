@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
-from torch import nn
+from torch import Tensor, nn
 
 from tgmm.errors import UserError
 from tgmm.files import read_json, read_safetensors_header, write_atomically, write_json
@@ -35,8 +35,11 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, network: nn.Module, record: dict[str, Any]) -> None:
-    """Write ``model.safetensors`` and, last, ``config.json`` with the architecture and the weights' SHA-256."""
-    state = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+    """Write ``model.safetensors`` and, last, ``config.json`` with the architecture and the weights' SHA-256.
+
+    Weights are rounded to half precision, which takes half the bytes of a release: what is scored are these.
+    """
+    state = {name: _rounded(tensor.detach().cpu()) for name, tensor in network.state_dict().items()}
     weights = save_tensors(state)
     write_atomically(folder / WEIGHTS_FILE, weights)
     complete = {
@@ -46,6 +49,12 @@ def save_checkpoint(folder: Path, network: nn.Module, record: dict[str, Any]) ->
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     write_json(folder / RECORD_FILE, complete)
+
+
+def _rounded(tensor: Tensor) -> Tensor:
+    """In half precision, unless it holds what is too large for that."""
+    half = tensor.half()
+    return half if half.isfinite().all() else tensor.clone()
 
 
 def load_checkpoint(folder: Path, device: torch.device | str = "cpu") -> Checkpoint:
