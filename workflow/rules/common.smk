@@ -90,15 +90,17 @@ def refuse_half_pulled():
 
 
 def missing_of_release(results):
-    """Released files that are neither here nor in DVC's cache, where others are; none where nothing was ever pulled."""
+    """Released files of a scale that are neither here nor in DVC's cache, where others are; none where none was pulled."""
     locks = [Path("dvc.lock"), *Path("workflow").glob("*/dvc.lock")]
     stages = [stage for lock in locks if lock.is_file() for stage in yaml.safe_load(lock.read_text())["stages"].values()]
-    released = {out["path"]: out.get("nfiles", 1) for stage in stages for out in stage.get("outs", ())}
+    outs = [out for stage in stages for out in stage.get("outs", ()) if out["path"].startswith(f"{results}/")]
+    released = {out["path"]: out.get("nfiles", 1) for out in outs}
     if f"{results}/models" not in released or not any(Path(".dvc/cache/files").glob("*/*/*")):
         return []
     status = subprocess.run(["dvc", "data", "status", "--granular", "--json"], capture_output=True, text=True)
     absent = json.loads(status.stdout or "{}").get("not_in_cache", [])
-    missing = sorted(path for path in absent if not Path(path).exists() and not path.endswith("/"))
+    files = [path for path in absent if path.startswith(f"{results}/") and not path.endswith("/")]
+    missing = sorted(path for path in files if not Path(path).exists())
     return missing if len(missing) < sum(released.values()) else []
 
 
