@@ -11,11 +11,12 @@ import pytest
 from workflow_project import ROOT, Project, copy_project
 
 pytestmark = pytest.mark.slow
+OVERNIGHT = ("--config", "scale=overnight", "--", "tasks", "train", "score", "artefacts", "paper")
 
 
 @pytest.fixture(scope="module")
 def versioned(tmp_path_factory) -> Project:
-    """A project under git and DVC, run, committed and released."""
+    """A project under git and DVC, run at two scales, committed and released."""
     project = copy_project(tmp_path_factory.mktemp("versioned") / "project")
     (project.folder / ".dvc").mkdir()
     for name in (".dvc/config", ".dvc/.gitignore"):
@@ -24,6 +25,7 @@ def versioned(tmp_path_factory) -> Project:
     expect(project, "git", "init", "-q")
     expect(project, "snakemake", "--cores", "all", "--resources", "gpu=1")
     assert "Nothing to be done" in expect(project, "dvc", "repro")
+    expect(project, "dvc", "repro", "workflow/overnight/dvc.yaml")
     expect(project, "dvc", "push")
     expect(project, "git", "add", "-A")
     expect(project, "git", *["-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "all"])
@@ -52,8 +54,32 @@ def test_a_clone_with_pulled_results_has_nothing_to_do(versioned, tmp_path):
     copy = clone(versioned, tmp_path / "clone")
     expect(copy, "dvc", "pull")
     assert "Nothing to be done" in expect(copy, "snakemake", "-n")
+    overnight = (
+        "snakemake",
+        "-n",
+        "--config",
+        "scale=overnight",
+        "--",
+        "tasks",
+        "train",
+        "score",
+        "artefacts",
+        "paper",
+    )
+    assert "Nothing to be done" in expect(copy, *overnight)
+    for pipeline in ("dvc.yaml", "workflow/overnight/dvc.yaml"):
+        assert "up to date" in expect(copy, "dvc", "repro", pipeline)
+    assert not (copy.folder / "commands.txt").exists()
+
+
+def test_repro_leaves_the_other_scale_alone(versioned, tmp_path):
+    """What changes scale overnight alone is out of date there, and `dvc repro` has nothing to do."""
+    copy = clone(versioned, tmp_path / "clone")
+    expect(copy, "dvc", "pull")
+    copy.replace("workflow/scales/overnight.yaml", "bootstrap: 1000", "bootstrap: 999")
     assert "up to date" in expect(copy, "dvc", "repro")
     assert not (copy.folder / "commands.txt").exists()
+    assert "overnight" in expect(copy, "dvc", "status", "workflow/overnight/dvc.yaml")
 
 
 def test_results_are_pulled_beside_those_of_another_scale(versioned, tmp_path):

@@ -51,6 +51,32 @@ def test_every_stage_of_dvc_asks_snakemake_for_a_target():
         assert all(options["persist"] for output in outputs for options in output.values())
 
 
+def declared(key: str, stages) -> set[str]:
+    """Files that stages name under a key, as those of scale overnight."""
+    entries = [entry for stage in stages for entry in stage.get(key, [])]
+    names = [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+    return {name.replace("${scale}", "overnight") for name in names}
+
+
+def parameters(stages) -> set[tuple[str, str]]:
+    groups = [group.items() for stage in stages for group in stage["params"]]
+    return {(file.replace("${scale}", "overnight"), key) for items in groups for file, keys in items for key in keys}
+
+
+def test_the_pipeline_of_scale_overnight_is_the_other_one_without_the_page():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    own = yaml.safe_load((ROOT / "workflow/overnight/dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    targets = "tasks train score artefacts paper"
+    assert [stage["cmd"] for stage in own] == [
+        f"snakemake --cores all --resources gpu=1 --config scale=overnight -- {targets}"
+    ]
+    made = declared("outs", stages)
+    assert declared("outs", own) == made - {"results/overnight/index.html", "results/overnight/plane.json"}
+    assert declared("metrics", own) == declared("metrics", stages)
+    assert declared("deps", own) == declared("deps", stages) - made - declared("metrics", stages)
+    assert parameters(own) == parameters(stages) - {("config.yaml", "scale"), ("config.yaml", "questions")}
+
+
 def test_every_parameter_of_dvc_is_a_key_of_the_study():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     for stage in stages.values():

@@ -22,7 +22,7 @@ PARTS = [
     "paper",
     "examples",
 ]
-IGNORED = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
+IGNORED = shutil.ignore_patterns("__pycache__", "*.egg-info", "build", "dvc.lock")  # nothing was released there
 STAND_IN = """#!/usr/bin/env bash
 set -e
 command=$1 name=$2 out= headline= settings= picture= names= ; shift
