@@ -11,7 +11,7 @@ import pytest
 from workflow_project import ROOT, Project, copy_project
 
 pytestmark = pytest.mark.slow
-OVERNIGHT = ("--config", "scale=overnight", "--", "tasks", "train", "score", "artefacts", "paper")
+OVERNIGHT = ("--config", "scale=overnight", "--", "tasks", "train", "score", "artefacts", "manuscript")
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,7 @@ def parameters(stages) -> set[tuple[str, str]]:
 def test_the_pipeline_of_scale_overnight_is_the_other_one_without_the_page():
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
     own = yaml.safe_load((ROOT / "workflow/overnight/dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
-    targets = "tasks train score artefacts paper"
+    targets = "tasks train score artefacts manuscript"
     assert [stage["cmd"] for stage in own] == [
         f"snakemake --cores all --resources gpu=1 --config scale=overnight -- {targets}"
     ]

@@ -8,6 +8,13 @@ MANUSCRIPT = sorted(
 GAPS = [word for name in STUDY.untrained for word in ("--absent", name)]
 
 
+rule manuscript:
+    input:
+        PAPER,
+    message:
+        "The manuscript of scale {STUDY.scale} is there"
+
+
 rule paper:
     input:
         manuscript=MANUSCRIPT,
