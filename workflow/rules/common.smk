@@ -92,7 +92,9 @@ def refuse_half_pulled():
 def missing_of_release(results):
     """Released files of a scale that are neither here nor in DVC's cache, where others are; none where none was pulled."""
     locks = [Path("dvc.lock"), *Path("workflow").glob("*/dvc.lock")]
-    stages = [stage for lock in locks if lock.is_file() for stage in yaml.safe_load(lock.read_text())["stages"].values()]
+    stages = [
+        stage for lock in locks if lock.is_file() for stage in yaml.safe_load(lock.read_text())["stages"].values()
+    ]
     outs = [out for stage in stages for out in stage.get("outs", ()) if out["path"].startswith(f"{results}/")]
     released = {out["path"]: out.get("nfiles", 1) for out in outs}
     if f"{results}/models" not in released or not any(Path(".dvc/cache/files").glob("*/*/*")):
