@@ -23,7 +23,7 @@ def expected_jobs(scale: str) -> dict[str, int]:
     """Jobs of a whole run, from the study."""
     study = load_study(ROOT / "config.yaml", scale)
     pictured = [family for family, picture in study.probed.items() if picture]
-    return {
+    jobs = {
         "sample_tasks": len(study.default_tasksets),
         "train_family": len(study.default_families),
         **dict.fromkeys(score_jobs(study), 1),
@@ -38,6 +38,7 @@ def expected_jobs(scale: str) -> dict[str, int]:
         "build_page": 1,
         "all": 1,
     }
+    return {name: count for name, count in jobs.items() if count}
 
 
 def score_jobs(study: Study, *methods: str) -> set[str]:
