@@ -54,19 +54,7 @@ def test_a_clone_with_pulled_results_has_nothing_to_do(versioned, tmp_path):
     copy = clone(versioned, tmp_path / "clone")
     expect(copy, "dvc", "pull")
     assert "Nothing to be done" in expect(copy, "snakemake", "-n")
-    overnight = (
-        "snakemake",
-        "-n",
-        "--config",
-        "scale=overnight",
-        "--",
-        "tasks",
-        "train",
-        "score",
-        "artefacts",
-        "paper",
-    )
-    assert "Nothing to be done" in expect(copy, *overnight)
+    assert "Nothing to be done" in expect(copy, "snakemake", "-n", *OVERNIGHT)
     for pipeline in ("dvc.yaml", "workflow/overnight/dvc.yaml"):
         assert "up to date" in expect(copy, "dvc", "repro", pipeline)
     assert not (copy.folder / "commands.txt").exists()
