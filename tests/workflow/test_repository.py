@@ -39,8 +39,12 @@ def test_no_two_test_files_share_a_name():
     assert sorted(names) == sorted(set(names))
 
 
+def stages_of(pipeline: str) -> dict[str, dict]:
+    return yaml.safe_load((ROOT / pipeline).read_text(encoding="utf-8"))["stages"]
+
+
 def test_every_stage_of_dvc_asks_snakemake_for_a_target():
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    stages = stages_of("dvc.yaml")
     assert list(stages) == ["tasks", "train", "score", "artefacts", "paper"]
     rules = "".join(path.read_text(encoding="utf-8") for path in [ROOT / "Snakefile", *ROOT.glob("workflow/rules/*")])
     for stage in stages.values():
@@ -64,8 +68,8 @@ def parameters(stages) -> set[tuple[str, str]]:
 
 
 def test_the_pipeline_of_scale_overnight_is_the_other_one_without_the_page():
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
-    own = yaml.safe_load((ROOT / "workflow/overnight/dvc.yaml").read_text(encoding="utf-8"))["stages"].values()
+    stages = stages_of("dvc.yaml").values()
+    own = stages_of("workflow/overnight/dvc.yaml").values()
     targets = "tasks train score artefacts manuscript"
     assert [stage["cmd"] for stage in own] == [
         f"snakemake --cores all --resources gpu=1 --config scale=overnight -- {targets}"
@@ -78,7 +82,7 @@ def test_the_pipeline_of_scale_overnight_is_the_other_one_without_the_page():
 
 
 def test_every_parameter_of_dvc_is_a_key_of_the_study():
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    stages = stages_of("dvc.yaml")
     for stage in stages.values():
         for group in stage["params"]:
             for file, keys in group.items():
