@@ -137,15 +137,28 @@ def fit_many(
     sets = _checked_sets(data)
     options, K = model._options(), int(n_components)
     groups, single = _groups(sets, K, options)
-    fits: list[Fitted | str | None] = [None] * len(sets)
+    fits = _fit_groups(sets, groups, K, covariance_type, options, n_jobs)
+    for i in [*single, *(i for group in groups for i in group if fits[i] is None)]:
+        fits[i] = _fit_single(sets[i], K, covariance_type, options, random_state)
+    return _collected([fits[i] for i in range(len(sets))], K, sets[0].shape[1], covariance_type)
+
+
+def _fit_groups(
+    sets: list[np.ndarray],
+    groups: list[list[int]],
+    K: int,
+    shape: str,
+    options: FitOptions,
+    n_jobs: int | None,
+) -> dict[int, Fitted | str | None]:
+    """Fits of the data sets of all groups, several groups at a time on a CPU."""
+    fits: dict[int, Fitted | str | None] = {}
     n_threads = 1 if options.device != "cpu" else n_jobs or os.cpu_count() or 1
 
     def run(group: list[int]) -> None:
         torch.set_num_threads(1)
         with torch.inference_mode():
-            results = _fit_group([sets[i] for i in group], K, covariance_type, options)
-        for i, result in zip(group, results, strict=True):
-            fits[i] = result
+            fits.update(zip(group, _fit_group([sets[i] for i in group], K, shape, options), strict=True))
 
     load_network(options.device)
     threads = torch.get_num_threads()
@@ -154,9 +167,7 @@ def fit_many(
             list(pool.map(run, groups))
     finally:
         torch.set_num_threads(threads)
-    for i in [*single, *(i for i, fitted in enumerate(fits) if fitted is None and i not in set(single))]:
-        fits[i] = _fit_single(sets[i], K, covariance_type, options, random_state)
-    return _collected(fits, K, sets[0].shape[1], covariance_type)
+    return fits
 
 
 def _checked_sets(data) -> list[np.ndarray]:

@@ -14,6 +14,7 @@ from tgmm.figures.style import GREY, INK, SERIES
 
 OUTLINE = 2.0  # standard deviations from the mean to the outline: 86 % of a component
 COMPONENTS = list(range(1, len(SERIES) + 1))
+COLOURS = alt.Scale(domain=COMPONENTS, range=list(SERIES))
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross"]
 FONT = "system-ui, sans-serif"
 
@@ -33,51 +34,65 @@ def plane(description: str) -> alt.LayerChart:
     """Points in the colours of their most probable components, and the components' outlines; dashed is the truth."""
     limit = alt.param(name="limit", value=10)
     axes = {name: _coordinate(name, limit) for name in ("x", "y")}
-    colour = alt.Color("component:N", scale=alt.Scale(domain=COMPONENTS, range=list(SERIES)), legend=None)
-    shape = alt.Shape("component:N", scale=alt.Scale(domain=COMPONENTS, range=SHAPES), legend=None)
-    points = (
+    return (
+        alt.layer(_points(axes), *_outlines(axes), _means(axes))
+        .add_params(limit)
+        .properties(width="container", height="container", description=description)
+    )
+
+
+def _points(axes: dict[str, alt.X | alt.Y]) -> alt.Chart:
+    certainty = alt.Scale(domain=[0.3, 1], range=[0.25, 0.85])
+    tooltip = [
+        alt.Tooltip("responsibilities:N", title="responsibilities"),
+        alt.Tooltip("true:N", title="drawn from"),
+        alt.Tooltip("x:Q", format=".2f"),
+        alt.Tooltip("y:Q", format=".2f"),
+    ]
+    return (
         alt.Chart(alt.NamedData("points"))
         .mark_point(filled=True, size=42, clip=True)
         .encode(
             **axes,
-            color=colour,
-            shape=shape,
-            opacity=alt.Opacity("certainty:Q", scale=alt.Scale(domain=[0.3, 1], range=[0.25, 0.85]), legend=None),
-            tooltip=[
-                alt.Tooltip("responsibilities:N", title="responsibilities"),
-                alt.Tooltip("true:N", title="drawn from"),
-                alt.Tooltip("x:Q", format=".2f"),
-                alt.Tooltip("y:Q", format=".2f"),
-            ],
+            color=alt.Color("component:N", scale=COLOURS, legend=None),
+            shape=alt.Shape("component:N", scale=alt.Scale(domain=COMPONENTS, range=SHAPES), legend=None),
+            opacity=alt.Opacity("certainty:Q", scale=certainty, legend=None),
+            tooltip=tooltip,
         )
     )
-    outlines = _outlines().encode(
-        **axes,
-        order="angle:Q",
-        detail="component:N",
+
+
+def _outlines(axes: dict[str, alt.X | alt.Y]) -> tuple[alt.Chart, alt.Chart]:
+    """Of the truth, dashed, and of the estimate: ellipses ``OUTLINE`` standard deviations from each mean."""
+    ellipses = (
+        alt.Chart(alt.NamedData("components"))
+        .transform_calculate(angle="sequence(0, 6.4, 0.1)")
+        .transform_flatten(["angle"])
+        .transform_calculate(
+            x=f"datum.x + {OUTLINE} * datum.sx * cos(datum.angle)",
+            y=f"datum.y + {OUTLINE} * datum.sy * sin(datum.angle)",
+        )
+        .encode(**axes, order="angle:Q", detail="component:N")
     )
-    truth = outlines.transform_filter("datum.kind == 'truth'").mark_line(
-        color=INK, strokeDash=[5, 3], strokeWidth=1.3, clip=True
+    truth = ellipses.transform_filter("datum.kind == 'truth'")
+    found = ellipses.transform_filter("datum.kind == 'estimate'").mark_line(clip=True)
+    width = alt.StrokeWidth("weight:Q", scale=alt.Scale(domain=[0, 1], range=[0.8, 5]), legend=None)
+    return (
+        truth.mark_line(color=INK, strokeDash=[5, 3], strokeWidth=1.3, clip=True),
+        found.encode(color=alt.Color("component:N", scale=COLOURS, legend=None), strokeWidth=width),
     )
-    found = outlines.transform_filter("datum.kind == 'estimate'").mark_line(clip=True)
-    found = found.encode(
-        color=colour,
-        strokeWidth=alt.StrokeWidth("weight:Q", scale=alt.Scale(domain=[0, 1], range=[0.8, 5]), legend=None),
-    )
-    means = (
+
+
+def _means(axes: dict[str, alt.X | alt.Y]) -> alt.Chart:
+    return (
         alt.Chart(alt.NamedData("components"))
         .transform_filter("datum.kind == 'estimate'")
         .mark_point(size=170, strokeWidth=1.5, filled=True, stroke=INK, shape="diamond", clip=True)
         .encode(
             **axes,
-            fill=alt.Fill("component:N", scale=alt.Scale(domain=COMPONENTS, range=list(SERIES)), legend=None),
+            fill=alt.Fill("component:N", scale=COLOURS, legend=None),
             tooltip=[alt.Tooltip("component:N"), alt.Tooltip("weight:Q", format=".3f")],
         )
-    )
-    return (
-        alt.layer(points, truth, found, means)
-        .add_params(limit)
-        .properties(width="container", height="container", description=description)
     )
 
 
@@ -86,19 +101,6 @@ def _coordinate(name: str, limit: alt.Parameter) -> alt.X | alt.Y:
     scale = alt.Scale(domainMin=alt.expr(f"-{limit.name}"), domainMax=alt.expr(limit.name), nice=False, zero=False)
     channel = alt.X if name == "x" else alt.Y
     return channel(f"{name}:Q", axis=axis, scale=scale)
-
-
-def _outlines() -> alt.Chart:
-    """Each component as the points of an ellipse, ``OUTLINE`` standard deviations from its mean."""
-    return (
-        alt.Chart(alt.NamedData("components"))
-        .transform_calculate(angle="sequence(0, 6.4, 0.1)")
-        .transform_flatten(["angle"])
-        .transform_calculate(
-            x=f"datum.x + {OUTLINE} * datum.sx * cos(datum.angle)",
-            y=f"datum.y + {OUTLINE} * datum.sy * sin(datum.angle)",
-        )
-    )
 
 
 def errors() -> alt.LayerChart:
