@@ -16,7 +16,7 @@ VERSIONS: dict[str, int] = {
     "training:mamba2": 1,
     "training:mamba2-causal": 1,
     "training:assignment": 1,
-    "training:criterion": 1,
+    "training:criterion": 2,
     "scores:em": 1,
     "scores:spectral": 1,
     "scores:tgmm": 4,

@@ -2,7 +2,7 @@
 
 Information criteria weigh a fit's likelihood against its parameters by one formula. The network weighs, for each number
 of components K, the criteria themselves, Bayesian evidence, what the likelihood gains from the last K and to the next,
-how clear-cut and how small the components are, and the assignment network's own P(K | data). It sees differences
+how clear-cut, how small and how far from Gaussian the components are, and the assignment network's own P(K | data). It sees differences
 between fits alone, so it knows neither the data's units nor their number of columns.
 """
 
@@ -18,7 +18,8 @@ from tgmm.models.settings import CriterionSettings
 # What is known of a fit, in order; the evidence of several priors follows.
 SUMMARY = (
     "log_likelihood", "parameters", "rows", "columns", "entropy", "log_shares", "smallest_share", "vaguest",
-    "two_vaguest", "clearness", "steps", "converged",
+    "two_vaguest", "clearness", "steps", "converged", "flattest", "heaviest", "flatness", "most_skewed", "closest",
+    "smallest_volume",
 )  # fmt: skip
 PRIORS = (
     (0.5, 0.5),
@@ -29,7 +30,7 @@ PRIORS = (
 )  # of the evidence: scale, certainty of means
 LENGTH = len(SUMMARY) + len(PRIORS)
 LIMIT = 10.0  # of what the network sees, in standard deviations
-FEATURES = 3 * (3 + len(PRIORS)) + 6 + 8 + 2 + 4 + 1
+FEATURES = 3 * (3 + len(PRIORS)) + 6 + 8 + 6 + 2 + 4 + 1
 
 
 def compare_fits(summaries: np.ndarray, told: np.ndarray) -> np.ndarray:
@@ -53,8 +54,10 @@ def compare_fits(summaries: np.ndarray, told: np.ndarray) -> np.ndarray:
     seen += [
         known["entropy"] / rows, np.log(np.maximum(known["smallest_share"] * rows, 1e-3)), known["vaguest"],
         known["two_vaguest"], known["clearness"], known["log_shares"] / sizes, np.log1p(known["steps"]),
-        known["converged"],
+        known["converged"], known["closest"], known["smallest_volume"],
     ]  # fmt: skip
+    # Where a component is no Gaussian: standard errors from nothing at all to hundreds.
+    seen += [np.arcsinh(known[name]) for name in ("flattest", "heaviest", "flatness", "most_skewed")]
     seen = [np.where(there, feature, 0.0) for feature in seen]
     seen += [np.log(np.maximum(told, 1e-8)), told]
     seen += [np.log(sizes), sizes / LARGEST, np.log(rows) + 0 * sizes, np.log(columns) + 0 * sizes]

@@ -50,7 +50,8 @@ def fit_batch(settings: CriterionTraining, number: int) -> Fits:
     kind = int(rng.choice(len(prior.kinds), p=np.array(prior.kinds) / sum(prior.kinds)))
     shape = SHAPES[rng.choice(HOLDERS[kind])]
     choices = [K for K in prior.components if max(2, N // 6) >= K]
-    tasks = draw_tasks(prior, torch.tensor(rng.choice(choices, settings.batch)), d, N, generator, kind=kind)
+    sizes, nuisances = torch.tensor(rng.choice(choices, settings.batch)), bool(rng.random() >= settings.clean)
+    tasks = draw_tasks(prior, sizes, d, N, generator, kind=kind, nuisances=nuisances)
     points = tasks.points.double()
     summaries, told = summarise_all(points.numpy(), shape), count_probabilities(points, shape).numpy()
     took = np.array([time.process_time() - started])

@@ -20,7 +20,7 @@ from tgmm.models.settings import (
     without_removed,
 )
 from tgmm.settings import OF_SCALE, FamilyName, Name, Settings
-from tgmm.tasks.settings import PriorSettings
+from tgmm.tasks.settings import Chance, PriorSettings
 from tgmm.tasks.shifts import TRAINABLE, Shift, ShiftValues
 from tgmm.versions import version
 
@@ -205,8 +205,17 @@ class CriterionTraining(Settings):
 
     network: CriterionSettings = Field(CriterionSettings(), description="Its size.")
     prior: PriorSettings = Field(
-        PriorSettings(sizes=(64, 96, 128, 192, 256, 384, 512), large_sizes=(1024,)),
+        PriorSettings(
+            kinds=(0.1, 0.1, 0.14, 0.32, 0.1, 0.24),  # more of those that the estimator's default shape is for
+            sizes=(64, 96, 128, 192, 256, 384, 512),
+            large_sizes=(1024,),
+            farthest=15.0,
+            concentrations=(0.8, 1.0, 2.0, 5.0, 20.0),
+        ),
         description="The data sets that it is trained on.",
+    )
+    clean: Chance = Field(
+        0.5, description="Share of the batches whose data sets have no outliers, heavy tails or noise columns."
     )
     tasks: Tasks = Field(
         16_000, description="Data sets to fit, rounded up to whole batches.", json_schema_extra=OF_SCALE
@@ -225,7 +234,7 @@ class CriterionTraining(Settings):
 
     def fingerprint(self) -> str:
         """Hash of everything that shapes the data sets' fits; saved ones belong to one."""
-        shaping = {name: getattr(self, name) for name in ("batch", "seed")} | {"prior": self.prior.plain()}
+        shaping = {name: getattr(self, name) for name in ("batch", "seed", "clean")} | {"prior": self.prior.plain()}
         text = json.dumps({"settings": shaping, "version": version("training:criterion")}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
