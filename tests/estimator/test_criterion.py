@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from scipy.stats import multivariate_t
+from scipy.stats import kurtosis, multivariate_t, skew
 
 from tgmm import TransformerGaussianMixture
-from tgmm.estimator.evidence import log_evidence, summarise
+from tgmm.estimator.density import precision_factors
+from tgmm.estimator.evidence import departures, log_evidence, summarise
 from tgmm.estimator.fit import Fitted
 from tgmm.models.assignment import LARGEST
 from tgmm.models.criterion import FEATURES, LENGTH, PRIORS, SUMMARY, CriterionNetwork, compare_fits
@@ -70,6 +71,48 @@ def test_the_evidence_of_one_component_is_that_of_the_chain_rule(shape, d):
     found = log_evidence(one_gaussian(X, shape), len(X), 0.0)
     expected = [predictive_evidence(X, shape, *prior) for prior in PRIORS]
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def departures_of_one(X: np.ndarray, shape: str = "full") -> np.ndarray:
+    fitted = one_gaussian(X, shape)
+    return np.array(
+        departures(X, np.ones((len(X), 1)), fitted.means, precision_factors(fitted.covariances, shape), shape)
+    )
+
+
+@pytest.mark.parametrize("d", [1, 2, 5])
+def test_departures_from_gaussian_are_in_standard_errors(d):
+    rng = np.random.default_rng(d)
+    mixing = rng.normal(size=(d, d))
+    drawn = np.array([departures_of_one(rng.normal(size=(400, d)) @ mixing) for _ in range(300)])
+    assert np.abs(drawn.mean(0)).max() < 0.4
+    np.testing.assert_allclose(drawn.std(0), 1, atol=0.15)
+
+
+def test_kurtosis_is_that_of_scipy_in_one_column_and_skewness_its_square():
+    X = np.random.default_rng(3).gamma(2.0, size=(50, 1))
+    flattest, heaviest, flatness, skewed = departures_of_one(X)
+    assert flattest == heaviest == pytest.approx(flatness)
+    assert flatness == pytest.approx(kurtosis(X[:, 0]) * np.sqrt(50 / 24))
+    assert skewed == pytest.approx((50 / 6 * skew(X[:, 0]) ** 2 - 1) / np.sqrt(2))
+
+
+def test_two_components_in_one_are_flat_and_outliers_heavy():
+    rng = np.random.default_rng(0)
+    apart = np.concatenate([rng.normal(size=(100, 1)), rng.normal(size=(100, 1)) + 5])
+    assert departures_of_one(apart)[0] < -3
+    outlier = np.concatenate([rng.normal(size=(200, 3)), np.full((1, 3), 30.0)])
+    assert departures_of_one(outlier)[1] > 30
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_row_that_lacks_a_value_is_left_out_of_the_departures(shape):
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(60, 2))
+    more = np.concatenate([X, [[np.nan, 1.0]]])
+    fitted = one_gaussian(X, shape)
+    given = fitted.means, precision_factors(fitted.covariances, shape), shape
+    assert departures(X, np.ones((60, 1)), *given) == departures(more, np.ones((61, 1)), *given)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
