@@ -85,7 +85,7 @@ def _gains(likelihood: np.ndarray, free: np.ndarray) -> list[np.ndarray]:
 
 
 class CriterionNetwork(nn.Module):
-    """Logits of K from what is seen of each K, of its neighbours, and of all."""
+    """Logits of K: a transformer whose tokens are the numbers of components, each with what is seen of its fit."""
 
     def __init__(self, settings: CriterionSettings | None = None):
         super().__init__()
@@ -94,10 +94,12 @@ class CriterionNetwork(nn.Module):
         self.register_buffer("centre", torch.zeros(FEATURES))
         self.register_buffer("spread", torch.ones(FEATURES))
         self.read_in = nn.Linear(FEATURES, width)
-        self.neighbours = nn.Conv1d(width, width, 3, padding=1)
-        self.read_out = nn.Sequential(
-            nn.Dropout(settings.dropout), nn.Linear(3 * width, width), nn.ReLU(), nn.Linear(width, 1)
+        self.sizes = nn.Parameter(0.02 * torch.randn(LARGEST, width))
+        block = nn.TransformerEncoderLayer(
+            width, settings.heads, 2 * width, settings.dropout, batch_first=True, norm_first=True
         )
+        self.blocks = nn.TransformerEncoder(block, settings.blocks, enable_nested_tensor=False)
+        self.read_out = nn.Linear(width, 1)
 
     def forward(self, seen: Tensor) -> Tensor:
         """Logits (S, LARGEST) of K = 1 ... LARGEST.
@@ -106,7 +108,5 @@ class CriterionNetwork(nn.Module):
         ----------
         seen : float32 Tensor (S, LARGEST, FEATURES), from :func:`compare_fits`.
         """
-        own = self.read_in(((seen - self.centre) / self.spread).clamp(-LIMIT, LIMIT)).relu()
-        near = self.neighbours(own.mT).mT.relu()
-        every = own.mean(1, keepdim=True).expand_as(own)
-        return self.read_out(torch.cat([own, near, every], 2))[..., 0]
+        tokens = self.read_in(((seen - self.centre) / self.spread).clamp(-LIMIT, LIMIT)) + self.sizes
+        return self.read_out(self.blocks(tokens))[..., 0]

@@ -118,11 +118,11 @@ class AssignmentSettings(NetworkSize):
     waves: Annotated[int, Field(ge=1, le=20)] = Field(3, description="Waves of Fourier features a coordinate.")
 
 
-class CriterionSettings(Settings):
+class CriterionSettings(NetworkSize):
     """The size of the criterion network, which tells how many components a data set has from its fits."""
 
-    width: Positive = Field(64, description="Numbers for each number of components.")
-    dropout: float = Field(0.2, ge=0, lt=1, description="Share of them that is left out in training.")
+    blocks: Positive = Field(2, description="Number of blocks.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Share of the numbers that is left out in training.")
 
 
 class NetworkSettings(NetworkSize):

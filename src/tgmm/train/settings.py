@@ -224,7 +224,7 @@ class CriterionTraining(Settings):
         24, ge=4, le=10**4, description="Data sets that are fitted together.", json_schema_extra=OF_SCALE
     )
     passes: int = Field(20, ge=1, le=10**4, description="Times that every data set is seen.")
-    learning_rate: float = Field(4e-3, gt=0, le=1, description="Of AdamW at its peak; rising, then falling to zero.")
+    learning_rate: float = Field(1.5e-3, gt=0, le=1, description="Of AdamW at its peak; rising, then falling to zero.")
     weight_decay: float = Field(1e-2, ge=0, le=1, description="Of AdamW.")
     seed: int = Field(0, ge=0, le=2**62, description="Of its weights and data sets, apart from the study's.")
 
