@@ -115,6 +115,13 @@ def test_a_row_that_lacks_a_value_is_left_out_of_the_departures(shape):
     assert departures(X, np.ones((60, 1)), *given) == departures(more, np.ones((61, 1)), *given)
 
 
+def test_a_fit_is_summarised_where_every_row_lacks_a_value():
+    X = np.random.default_rng(2).normal(size=(40, 3))
+    X[np.arange(40), np.arange(40) % 3] = np.nan
+    fitted = one_gaussian(np.random.default_rng(2).normal(size=(40, 3)), "full")
+    assert np.isfinite(summarise(fitted, X, np.ones(40))).all()
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_fits_are_compared_the_same_in_other_units_and_elsewhere(shape):
     rng = np.random.default_rng(4)
