@@ -41,7 +41,7 @@ smoke: setup ## The whole pipeline at toy size, in a few minutes
 	$(MAKE) reproduce SCALE=smoke
 
 test: setup ## Run the tests
-	OMP_NUM_THREADS=1 python -m pytest -n $(JOBS) --dist worksteal -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu"
 
 test-all: setup ## Run the tests, those that take long included
 	OMP_NUM_THREADS=1 TGMM_EXAMPLES=20 python -m pytest -n $(JOBS)

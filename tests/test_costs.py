@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -10,14 +11,19 @@ import pytest
 from tgmm import costs
 from tgmm.config import read_config
 from tgmm.errors import UserError
-from tgmm.study import load_study, study_from_config
+from tgmm.study import Study, load_study, study_from_config
 from tgmm.train.settings import TrainingSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@cache
+def study_of(scale: str) -> Study:
+    return load_study(ROOT / "config.yaml", scale)
+
+
 def training(scale: str, family: str = "isotropic-d8-n128-components", **budget: int) -> TrainingSettings:
-    settings = load_study(ROOT / "config.yaml", scale).train_settings(family)
+    settings = study_of(scale).train_settings(family)
     return TrainingSettings.from_dict(settings | {"training": settings["training"] | budget})
 
 

@@ -215,7 +215,7 @@ def test_the_settings_of_the_study_reach_the_work(command, name):
     assert isinstance(command(name, json.dumps(COMMANDS[name][1])), Reached)
 
 
-@settings(max_examples=80 * MANY, **FUZZ)
+@settings(max_examples=40 * MANY, **FUZZ)
 @given(data=st.data(), name=st.sampled_from(sorted(COMMANDS)), new=VALUES)
 def test_any_value_in_settings_is_accepted_or_one_line(command, data, name, new):
     place = data.draw(st.sampled_from(list(places(COMMANDS[name][1]))))

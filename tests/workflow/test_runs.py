@@ -58,6 +58,7 @@ def test_a_dry_run_plans_the_whole_study(project, scale):
     assert project.planned("--config", f"scale={scale}", "allow_cpu_training=true") == expected_jobs(scale)
 
 
+@pytest.mark.slow
 def test_the_answers_to_the_reviewers_are_a_target_of_their_own(project):
     study = load_study(ROOT / "config.yaml", "smoke")
     planned = project.planned("--config", "scale=smoke", "allow_cpu_training=true", "--", "reviewers")
@@ -92,6 +93,7 @@ def test_commands_get_the_settings_of_the_study(finished):
     assert json.loads(text[text.index("{") :]) == study.train_settings("isotropic-d8-n128-components")
 
 
+@pytest.mark.slow
 def test_cosmetic_edits_rerun_nothing(rerun):
     rerun.replace("config.yaml", "seed: 2505", "# The seed.\nseed:   2505")
     rerun.replace("config.yaml", "device: auto", "device: cpu")
@@ -166,6 +168,7 @@ def test_a_method_reruns_its_scores(rerun):
     assert set(rerun.planned()) == {*score_jobs(study, "em-restarts"), "summarise_scores", *FIGURES_AND_AFTER}
 
 
+@pytest.mark.slow
 def test_a_new_version_reruns_what_it_is_of(rerun):
     rerun.replace("src/tgmm/versions.py", '"scores:spectral": 1', '"scores:spectral": 2')
     study = load_study(ROOT / "config.yaml")
