@@ -53,14 +53,17 @@ def _complete_log_joint(X, weights, means, factors, shape: str) -> np.ndarray:
     out = np.empty((N, len(weights)))
     for k, mean in enumerate(means):
         factor = factors if shape == "tied" else factors[k]
-        wide = shape in ("full", "tied")
-        diagonal = np.diag(factor) if wide else np.broadcast_to(factor, d)
+        diagonal = np.diag(factor) if shape in ("full", "tied") else np.broadcast_to(factor, d)
         constant = np.log(weights[k]) + np.log(diagonal).sum() - 0.5 * d * np.log(2 * np.pi)
         for i in range(0, N, ROWS):
-            deviation = X[i : i + ROWS] - mean
-            whitened = deviation @ factor if wide else deviation * factor
+            whitened = whiten(X[i : i + ROWS], mean, factor, shape)
             out[i : i + ROWS, k] = constant - 0.5 * np.einsum("nd,nd->n", whitened, whitened)
     return out
+
+
+def whiten(X: np.ndarray, mean: np.ndarray, factor: np.ndarray, shape: str) -> np.ndarray:
+    """Rows (N, d) where a component has mean zero and covariance one; ``factor`` is that of its precision."""
+    return (X - mean) @ factor if shape in ("full", "tied") else (X - mean) * factor
 
 
 def _incomplete_log_joint(X, weights, means, covariances, shape: str, unit: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import gammaln, multigammaln
 
-from tgmm.estimator.density import log_joint, n_parameters, precision_factors
+from tgmm.estimator.density import log_joint, n_parameters, precision_factors, whiten
 from tgmm.estimator.fit import Fitted
 from tgmm.models.criterion import LENGTH, PRIORS
 
@@ -24,14 +24,14 @@ def summarise(fitted: Fitted, X: np.ndarray, weights: np.ndarray) -> np.ndarray:
     shares = np.exp(logs - total[:, None])
     (K, d), rows = fitted.means.shape, float(weights.sum())
     entropy = -float(weights @ (shares * np.where(shares > 0, logs - total[:, None], 0.0)).sum(1))
-    counts = weights @ shares
+    parts, counts = weights[:, None] * shares, weights @ shares
     clear = np.sort((weights @ shares**2) / np.maximum(counts, 1e-9))
     known = [
         float(weights @ total), n_parameters(K, d, fitted.shape), rows, d, entropy,
         np.log(np.maximum(counts / rows, 1e-6)).sum(), counts.min() / rows, clear[0], clear[:2].mean(),
         weights @ shares.max(1) / rows, fitted.n_iter, fitted.converged,
-        *departures(X, weights[:, None] * shares, fitted.means, factors, fitted.shape), _closest(shares, weights),
-        _smallest_volume(factors, fitted.shape, counts / rows, d),
+        *departures(X, parts, fitted.means, factors, fitted.shape), _closest(parts, shares),
+        _smallest_volume(factors, fitted.shape, counts),
     ]  # fmt: skip
     return np.array([*known, *log_evidence(fitted, rows, entropy)], dtype=float).reshape(LENGTH)
 
@@ -58,7 +58,7 @@ def departures(X: np.ndarray, parts: np.ndarray, means: np.ndarray, factors: np.
     kurtosis, skewness = np.zeros(len(means)), np.zeros(len(means))
     for k, (mean, part, count) in enumerate(zip(means, parts.T, counts, strict=True)):
         factor = factors if shape == "tied" else factors[k]
-        whitened = (X - mean) @ factor if shape in ("full", "tied") else (X - mean) * factor
+        whitened = whiten(X, mean, factor, shape)
         squares = np.einsum("nd,nd->n", whitened, whitened)
         typical = max(part @ squares / count, 1e-9)
         excess = (part @ squares**2 / count) / typical**2 * d / (d + 2) - 1
@@ -68,21 +68,20 @@ def departures(X: np.ndarray, parts: np.ndarray, means: np.ndarray, factors: np.
     return [kurtosis.min(), kurtosis.max(), counts @ kurtosis / counts.sum(), skewness.max()]
 
 
-def _closest(shares: np.ndarray, weights: np.ndarray) -> float:
+def _closest(parts: np.ndarray, shares: np.ndarray) -> float:
     """What the two components that overlap most share, of the smaller one."""
-    common = (weights[:, None] * shares).T @ shares
-    counts = np.maximum(weights @ shares, 1e-9)
+    common, counts = parts.T @ shares, np.maximum(parts.sum(0), 1e-9)
     np.fill_diagonal(common, 0.0)
     return float((common / np.minimum(counts[:, None], counts)).max())
 
 
-def _smallest_volume(factors: np.ndarray, shape: str, shares: np.ndarray, d: int) -> float:
+def _smallest_volume(factors: np.ndarray, shape: str, counts: np.ndarray) -> float:
     """Log standard deviation of the smallest component, a column, from the mean of all."""
     if shape == "tied":
         return 0.0
-    diagonals = np.diagonal(factors, axis1=1, axis2=2) if shape == "full" else factors.reshape(len(shares), -1)
+    diagonals = np.diagonal(factors, axis1=1, axis2=2) if shape == "full" else factors.reshape(len(counts), -1)
     sizes = -np.log(diagonals).mean(1)
-    return float(sizes.min() - shares @ sizes / shares.sum())
+    return float(sizes.min() - counts @ sizes / counts.sum())
 
 
 def log_evidence(fitted: Fitted, rows: float, entropy: float) -> np.ndarray:

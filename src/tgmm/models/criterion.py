@@ -3,7 +3,7 @@
 Information criteria weigh a fit's likelihood against its parameters by one formula. The network weighs, for each number
 of components K, the criteria themselves, Bayesian evidence, what the likelihood gains from the last K and to the next,
 how clear-cut, how small and how far from Gaussian the components are, and the assignment network's own P(K | data). It
-sees differences between fits alone, so it knows neither the data's units nor their number of columns.
+sees differences between fits alone, so it does not know the data's units.
 """
 
 from __future__ import annotations
